@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -49,7 +50,9 @@ class Certificate:
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", check_real(self.value, "value"))
         if self.bound is not None:
-            object.__setattr__(self, "bound", float(self.bound))
+            # A vacuous promise is infinite; NaN would compare as a broken one.
+            bound = math.inf if self.bound == math.inf else check_real(self.bound, "bound")
+            object.__setattr__(self, "bound", bound)
         object.__setattr__(self, "confidence", check_probability(self.confidence, "confidence"))
         details = {str(key): float(value) for key, value in dict(self.details).items()}
         object.__setattr__(self, "details", MappingProxyType(details))

@@ -205,6 +205,8 @@ class Coreset:
                 )
             if k > 1 and not bool(xp.all(indices[1:] > indices[:-1])):
                 raise ValueError("indices are not strictly increasing; merge duplicates and sort")
+            if k and int(indices[0]) < 0:
+                raise ValueError(f"indices[0] = {int(indices[0])} is negative; count rows from 0")
             object.__setattr__(self, "indices", indices)
         else:
             points = check_points(self.points)
@@ -252,11 +254,11 @@ class Coreset:
                 "pass the data that the coreset was reduced from"
             )
         xp = array_namespace(data.points)
+        indices = beside(self.indices, data.points, "indices")  # those of a loaded coreset are NumPy's
         labels = data.labels
         if labels is not None:
-            rows = self.indices if hasattr(labels, "device") else to_host(self.indices)
-            labels = labels[rows]
-        return WeightedSet(xp.take(data.points, self.indices, axis=0), self.weights, labels)
+            labels = labels[to_host(indices) if is_numpy_array(labels) else indices]
+        return WeightedSet(xp.take(data.points, indices, axis=0), self.weights, labels)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to an ``.npz`` file, atomically and without pickle.
@@ -300,7 +302,10 @@ class Coreset:
         ValueError
             If the file is not a saved coreset or has another format version.
         """
-        with np.load(Path(path), allow_pickle=False) as archive:
+        archive = np.load(Path(path), allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):  # a single array
+            raise ValueError(f"{os.fspath(path)} is not a saved coreset")
+        with archive:
             if "header" not in archive or "weights" not in archive:
                 raise ValueError(f"{os.fspath(path)} is not a saved coreset")
             header = json.loads(str(archive["header"]))

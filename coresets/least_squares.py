@@ -1,0 +1,158 @@
+"""Weighted least squares: coresets whose achieved error is computed exactly.
+
+The cost of a coefficient vector x is sum w (p.x - y)^2 = ||A x'||^2 with A the rows
+sqrt(w) (p, y) and x' = (x, -1), so keeping it for all x is keeping a subspace embedding of A.
+Leverage scores are the exact sensitivities (guarantee LEV), the matrix Chernoff bound gives the
+size (MC), and generalised eigenvalues give the error that a coreset really has. Cost O(n d^2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace
+
+from coresets.certificate import Certificate
+from coresets.errors import AssumptionError
+from coresets.guarantee import Claim, Scheme
+from coresets.guarantees import MatrixChernoff, SubspaceClass
+from coresets.sensitivity import Sensitivities, leverage_scores, orthonormaliser
+from coresets.weighted_set import Coreset, WeightedSet, to_host
+
+__all__ = ["LeastSquares", "embedding_extremes", "residual_rows"]
+
+Array = Any
+
+
+def residual_rows(data: WeightedSet, *, intercept: bool) -> Array:
+    """Rows (p, 1, y) whose inner product with (x, b, -1) is the residual of p.
+
+    Parameters
+    ----------
+    data : WeightedSet
+        Points (n, d), with labels or without.
+    intercept : bool
+        Whether to add the constant column.
+
+    Returns
+    -------
+    array of shape (n, d'), d <= d' <= d + 2
+        The points themselves when there is nothing to add.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not real numbers.
+    """
+    xp = array_namespace(data.points)
+    columns = [data.points]
+    if intercept:
+        columns.append(xp.ones_like(data.points[:, :1]))
+    if data.labels is not None:
+        labels = data.labels
+        if isinstance(labels, np.ndarray) and labels.dtype.kind not in "biuf":
+            raise TypeError(f"labels have dtype {labels.dtype}; regression needs real numbers")
+        columns.append(xp.astype(xp.asarray(labels), data.points.dtype)[:, None])
+    return xp.concat(columns, axis=1) if len(columns) > 1 else data.points
+
+
+def embedding_extremes(
+    rows: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    kept: npt.NDArray[np.intp],
+    kept_weights: npt.NDArray[np.float64],
+) -> tuple[float, float]:
+    """Least and largest ratio of the coreset's sum of squares to the full one, over all vectors.
+
+    Parameters
+    ----------
+    rows : array of shape (n, d)
+        Full data.
+    weights : array of shape (n,)
+        Full weights.
+    kept : array of shape (k,)
+        Indices of the kept rows.
+    kept_weights : array of shape (k,)
+        Weights of the kept rows.
+
+    Returns
+    -------
+    tuple of float
+        Extreme generalised eigenvalues of the pair of Gram matrices, on the row space.
+    """
+    whitener = orthonormaliser(rows, weights)  # sqrt(w) rows @ whitener has orthonormal columns
+    rank = whitener.shape[1]
+    if rank == 0:  # both sums are zero for every vector, hence equal
+        return 1.0, 1.0
+    whitened = (rows[kept] @ whitener) * np.sqrt(kept_weights)[:, None]
+    values = np.linalg.svd(whitened, compute_uv=False) if len(kept) else np.zeros(0)
+    least = float(values[-1]) ** 2 if values.size == rank else 0.0
+    return least, float(values[0]) ** 2 if values.size else 0.0
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """Sums of squared residuals, for all coefficients at once.
+
+    Without labels the cost is sum w (p.x)^2; with labels, sum w (p.x + b - y)^2 for every scale
+    of y as well, of which regression is a part.
+
+    Parameters
+    ----------
+    intercept : bool
+        Whether the model has a constant term b.
+    """
+
+    intercept: bool = False
+
+    def costs(self, data: WeightedSet, query: Any) -> Array:
+        """Squared residuals at coefficients of shape (d,) or, with an intercept, (d + 1,)."""
+        xp = array_namespace(data.points)
+        rows = residual_rows(data, intercept=self.intercept)
+        coefficients = xp.asarray(query, dtype=rows.dtype)
+        if data.labels is not None:
+            coefficients = xp.concat([coefficients, -xp.ones_like(coefficients[:1])])
+        return xp.square(rows @ coefficients)
+
+    def sensitivities(self, data: WeightedSet) -> Sensitivities:
+        """Leverage scores of the residual rows: the exact sensitivities."""
+        return Sensitivities(leverage_scores(residual_rows(data, intercept=self.intercept), data.weights))
+
+    def claim(self, data: WeightedSet, sensitivities: Sensitivities, scheme: Scheme) -> Claim:
+        """The matrix Chernoff bound, for any of the three random schemes that it covers."""
+        guarantee = MatrixChernoff()
+        if scheme not in guarantee.schemes:
+            raise AssumptionError(
+                f"no theorem promises a least-squares coreset by {scheme.value}; "
+                "use IID, Poisson or FixedSize"
+            )
+        columns = data.d + self.intercept + (data.labels is not None)
+        # Leverage scores add up to the rank, and defensive mixing adds exactly 1 to the total;
+        # rounding the total down by less than one half recovers an upper bound on the rank.
+        rank = min(columns, max(1, int(np.floor(sensitivities.total + 0.5))))
+        return Claim(guarantee, SubspaceClass(sensitivities.total, rank))
+
+    def certify(self, data: WeightedSet, coreset: Coreset) -> tuple[Certificate, ...]:
+        """The exact relative error of this coreset, over all coefficients."""
+        weights, kept_weights = to_host(data.weights), to_host(coreset.weights)
+        if np.array_equal(kept_weights, weights):  # all rows as they are: the two sums are one and the same
+            low, high = 1.0, 1.0
+        else:
+            low, high = embedding_extremes(
+                to_host(residual_rows(data, intercept=self.intercept)).astype(np.float64, copy=False),
+                weights.astype(np.float64, copy=False),
+                to_host(coreset.indices),
+                kept_weights.astype(np.float64, copy=False),
+            )
+        return (
+            Certificate(
+                name="subspace embedding",
+                statement="largest relative error of the sum of squared residuals over all coefficients",
+                value=max(high - 1.0, 1.0 - low),
+                bound=coreset.accuracy.epsilon,
+                details={"smallest_ratio": low, "largest_ratio": high},
+            ),
+        )

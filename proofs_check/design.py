@@ -1,0 +1,129 @@
+"""How many trials a verdict needs, and how many failures refute a claim: exact binomial designs.
+
+A claim says that a construction fails with probability at most delta. Over independent trials
+the number of failures is binomial, so three questions have exact answers: from how many
+failures on the claim is refuted at a given false-alarm rate; how many trials make sure that a
+construction which fails at a higher, *detectable* rate is refuted except with the miss rate; and
+which true rates are compatible with what was seen.
+
+References: Clopper and Pearson 1934 for the interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import bdtrc, betaincinv
+
+from coresets._validate import check_integer, check_open_unit
+
+__all__ = ["Design", "clopper_pearson", "tail_probability"]
+
+
+def tail_probability(failures: int, trials: int, rate: float) -> float:
+    """P(X >= failures) for X binomial with the given trials and rate."""
+    if failures <= 0:
+        return 1.0
+    return float(bdtrc(failures - 1, trials, rate)) if failures <= trials else 0.0
+
+
+def clopper_pearson(failures: int, trials: int, confidence: float = 0.99) -> tuple[float, float]:
+    """Exact two-sided confidence interval for a failure rate.
+
+    Examples
+    --------
+    >>> low, high = clopper_pearson(0, 100, confidence=0.95)
+    >>> low, round(high, 4)
+    (0.0, 0.0362)
+    """
+    half = (1.0 - confidence) / 2.0
+    low = 0.0 if failures == 0 else float(betaincinv(failures, trials - failures + 1, half))
+    high = 1.0 if failures == trials else float(betaincinv(failures + 1, trials - failures, 1.0 - half))
+    return low, high
+
+
+def _critical(trials: int, delta: float, false_alarm: float) -> int:
+    """Least number of failures whose tail probability under the claim is at most false_alarm."""
+    counts = np.arange(1, trials + 1)
+    below = np.flatnonzero(bdtrc(counts - 1, trials, delta) <= false_alarm)
+    return int(counts[below[0]]) if below.size else trials + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A test of one claim: number of trials and the failures that refute it.
+
+    Parameters
+    ----------
+    delta : float
+        Claimed failure probability.
+    trials : int
+        Number of independent trials.
+    false_alarm : float
+        Largest probability of refuting a true claim.
+
+    Examples
+    --------
+    >>> design = Design.plan(delta=0.1, detect=0.2, false_alarm=1e-4, miss=0.05)
+    >>> design.trials, design.critical
+    (348, 58)
+    """
+
+    delta: float
+    trials: int
+    false_alarm: float
+
+    def __post_init__(self) -> None:
+        check_open_unit(self.delta, "delta")
+        check_integer(self.trials, "trials", at_least=1)
+        check_open_unit(self.false_alarm, "false_alarm")
+
+    @classmethod
+    def plan(cls, *, delta: float, detect: float, false_alarm: float, miss: float) -> Design:
+        """Smallest design that refutes a failure rate of ``detect`` except with probability ``miss``.
+
+        Parameters
+        ----------
+        delta, detect : float
+            Claimed failure rate, and the larger one that must not pass; 0 < delta < detect < 1.
+        false_alarm, miss : float
+            Largest probabilities of refuting a true claim and of passing a detectable one.
+
+        Raises
+        ------
+        ValueError
+            If detect is not above delta.
+        """
+        for name, value in (
+            ("delta", delta),
+            ("detect", detect),
+            ("false_alarm", false_alarm),
+            ("miss", miss),
+        ):
+            check_open_unit(value, name)
+        if detect <= delta:
+            raise ValueError(f"detect = {detect} is not above delta = {delta}; nothing could be told apart")
+
+        # Power is not monotone in the number of trials (the critical count jumps), so after
+        # galloping past a sufficient number the least one is found by walking.
+        high = 1
+        while cls(delta, high, false_alarm).power(detect) < 1.0 - miss:
+            high *= 2
+        trials = high // 2 + 1 if high > 1 else 1
+        while cls(delta, trials, false_alarm).power(detect) < 1.0 - miss:
+            trials += 1
+        return cls(delta, trials, false_alarm)
+
+    @property
+    def critical(self) -> int:
+        """Least number of failures that refutes the claim; trials + 1 if none does."""
+        return _critical(self.trials, self.delta, self.false_alarm)
+
+    def power(self, rate: float) -> float:
+        """Probability of refuting the claim when the true failure rate is ``rate``."""
+        return tail_probability(self.critical, self.trials, rate)
+
+    def p_value(self, failures: int) -> float:
+        """Probability of at least this many failures if the claim is true."""
+        return tail_probability(failures, self.trials, self.delta)

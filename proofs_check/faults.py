@@ -1,0 +1,112 @@
+"""Samplers broken on purpose.
+
+Each has the face of a sampler of :mod:`coresets.sampling` and makes one mistake that published
+codes or a tired programmer have made. A check that lets one of them pass is worth nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coresets.sampling import Sampler, sample_hybrid
+
+__all__ = [
+    "FULL_DRAW_WEIGHTS",
+    "LEAST_SENSITIVE",
+    "SUCCESSIVE",
+    "UNDIVIDED",
+    "UNIFORM",
+    "BrokenDraw",
+    "FullDrawWeights",
+    "LeastSensitive",
+    "Successive",
+    "Undivided",
+    "Uniform",
+]
+
+UNDIVIDED = (
+    "weights not divided by the probability",
+    "kept points keep their own weights, as in the full sum",
+)
+UNIFORM = ("uniform draws", "every point has the same probability, whatever its sensitivity")
+SUCCESSIVE = (
+    "replacement weights without replacement",
+    "points are drawn successively without replacement and weighted as if drawn with it",
+)
+LEAST_SENSITIVE = (
+    "least sensitive points kept",
+    "the order is reversed, so the most sensitive points are dropped",
+)
+FULL_DRAW_WEIGHTS = (
+    "sure points counted among the draws",
+    "the sampled part is divided by all m draws instead of the m - k that were made",
+)
+
+
+@dataclass(frozen=True)
+class BrokenDraw:
+    """The two arrays of a draw that an estimate needs."""
+
+    indices: npt.NDArray[np.intp]
+    kept_weights: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Undivided:
+    """Weights are the counts: not divided by the probability."""
+
+    sampler: Sampler
+
+    def draw(self, sensitivities: Any, size: int, rng: Any) -> BrokenDraw:
+        """Draw honestly, weigh wrongly."""
+        draw = self.sampler.draw(sensitivities, size, rng)
+        return BrokenDraw(draw.indices, np.asarray(draw.kept_counts, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Sensitivities are ignored; the weights fit the uniform draw."""
+
+    sampler: Sampler
+
+    def draw(self, sensitivities: Any, size: int, rng: Any) -> Any:
+        """Draw with equal probabilities."""
+        return self.sampler.draw(np.ones_like(sensitivities), size, rng)
+
+
+@dataclass(frozen=True)
+class Successive:
+    """Successive draws without replacement, with the weights of draws with replacement."""
+
+    def draw(self, sensitivities: Any, size: int, rng: np.random.Generator) -> BrokenDraw:
+        """Draw distinct points, weigh by t / (m s)."""
+        probabilities = np.asarray(sensitivities, dtype=np.float64) / np.sum(sensitivities)
+        size = min(size, int(np.count_nonzero(probabilities)))
+        indices = np.sort(rng.choice(probabilities.size, size=size, replace=False, p=probabilities))
+        return BrokenDraw(indices, 1.0 / (size * probabilities[indices]))
+
+
+@dataclass(frozen=True)
+class LeastSensitive:
+    """Keeps the least sensitive points."""
+
+    def draw(self, sensitivities: Any, size: int, rng: object) -> BrokenDraw:
+        """Reverse the order."""
+        indices = np.sort(np.argsort(sensitivities, kind="stable")[:size])
+        return BrokenDraw(indices, np.ones(size))
+
+
+@dataclass(frozen=True)
+class FullDrawWeights:
+    """The hybrid scheme with the draws miscounted."""
+
+    def draw(self, sensitivities: Any, size: int, rng: Any) -> BrokenDraw:
+        """Scale the sampled part by (m - k) / m."""
+        draw = sample_hybrid(sensitivities, size, rng=rng)
+        sure = draw.probabilities[draw.indices] == 1.0
+        share = (size - np.count_nonzero(sure)) / size
+        return BrokenDraw(draw.indices, np.where(sure, 1.0, draw.kept_weights * share))
