@@ -7,12 +7,13 @@ codes or a tired programmer have made. A check that lets one of them pass is wor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from coresets.sampling import Sampler, sample_hybrid
+from coresets.sampling import sample_hybrid
+from coresets.weighted_set import to_host
 
 __all__ = [
     "FULL_DRAW_WEIGHTS",
@@ -21,6 +22,7 @@ __all__ = [
     "UNDIVIDED",
     "UNIFORM",
     "BrokenDraw",
+    "Draws",
     "FullDrawWeights",
     "LeastSensitive",
     "Successive",
@@ -55,23 +57,30 @@ class BrokenDraw:
     kept_weights: npt.NDArray[np.float64]
 
 
+class Draws(Protocol):
+    """A sampler of :mod:`coresets.sampling`, or something with the same method."""
+
+    def draw(self, sensitivities: Any, size: int, rng: Any) -> Any:
+        """Draw; the result has ``indices``, ``kept_counts`` and ``kept_weights``."""
+
+
 @dataclass(frozen=True)
 class Undivided:
     """Weights are the counts: not divided by the probability."""
 
-    sampler: Sampler
+    sampler: Draws
 
     def draw(self, sensitivities: Any, size: int, rng: Any) -> BrokenDraw:
         """Draw honestly, weigh wrongly."""
         draw = self.sampler.draw(sensitivities, size, rng)
-        return BrokenDraw(draw.indices, np.asarray(draw.kept_counts, dtype=np.float64))
+        return BrokenDraw(to_host(draw.indices), to_host(draw.kept_counts).astype(np.float64))
 
 
 @dataclass(frozen=True)
 class Uniform:
     """Sensitivities are ignored; the weights fit the uniform draw."""
 
-    sampler: Sampler
+    sampler: Draws
 
     def draw(self, sensitivities: Any, size: int, rng: Any) -> Any:
         """Draw with equal probabilities."""

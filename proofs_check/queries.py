@@ -4,15 +4,14 @@ Each class is built once from the full data and then measures many coresets, giv
 factors by which the kept weights are multiplied. Random queries are the weakest attack there is,
 so none of these relies on them alone.
 
-====================  ==============================================  =======================
-class                 queries                                          worst one
-====================  ==============================================  =======================
-:class:`FiniteWorst`  a fixed finite list                              exact, by enumeration
-:class:`SquaresWorst` all x, sum w (p.x)^2                             exact, singular values
-:class:`HalfLineWorst` all c with F(c) >= U/2, mass of {p >= c}        exact, by sorting
-:class:`AbsoluteWorst` all x, sum w |p.x|                              exact for d <= 2, else ascent
-:class:`MassWorst`    the total weight                                 exact
-====================  ==============================================  =======================
+=======================  =============================================  ============================
+class                    queries                                        worst one
+=======================  =============================================  ============================
+:class:`FiniteWorst`     a fixed finite list                            exact, by enumeration
+:class:`SquaresWorst`    all x, sum w (p.x)^2                           exact, by eigenvalues
+:class:`HalfLineWorst`   all c with F(c) >= U/2, mass of {p >= c}       exact, by sorting
+:class:`AbsoluteWorst`   all x, sum w |p.x|                             exact for d <= 2, else ascent
+=======================  =============================================  ============================
 """
 
 from __future__ import annotations

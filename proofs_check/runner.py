@@ -325,7 +325,7 @@ def run(
         )
     fits = [outcomes[place].result for place in sorted(outcomes) if place[0] < 0]
     if util.find_spec("torch") is None:
-        left_out.append("checks of networks: torch is not installed (extra `nn`)")
+        left_out.append("draws on tensors: torch is not installed (extra `nn`)")
     return RunResult(
         profile=profile.name,
         seed=options.seed,

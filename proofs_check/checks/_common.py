@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +17,15 @@ from coresets.sampling import Sampler
 from coresets.weighted_set import to_host
 from proofs_check.attack import Trial
 from proofs_check.check import Fault, Scenario
+from proofs_check.faults import Draws
 from proofs_check.queries import WorstError
 from proofs_check.workloads import Workload
 
-__all__ = ["DELTA", "DrawTrial", "Draws", "OnTorch", "drawn_scenario", "largest_useful_size"]
+__all__ = ["DELTA", "DrawTrial", "OnTorch", "drawn_scenario", "largest_useful_size"]
 
 Floats = npt.NDArray[np.float64]
 
 DELTA = 0.1  # claimed failure probability of every check; the smaller, the more trials a design needs
-
-
-class Draws(Protocol):
-    """A sampler, honest or broken."""
-
-    def draw(self, sensitivities: Any, size: int, rng: Any) -> Any:
-        """Draw; the result has ``indices`` and ``kept_weights``."""
 
 
 @dataclass(frozen=True)

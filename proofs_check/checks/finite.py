@@ -33,12 +33,13 @@ from coresets.weighted_set import WeightedSet
 from proofs_check import faults
 from proofs_check.check import Check, Fault, Profile, Scenario
 from proofs_check.checks._common import (
-    Draws,
     DrawTrial,
+    OnTorch,
     drawn_scenario,
     first_size_below,
     largest_useful_size,
 )
+from proofs_check.faults import Draws
 from proofs_check.queries import FiniteWorst, SquaresWorst
 from proofs_check.workloads import Workload
 
@@ -121,8 +122,25 @@ def _attacks(
             yield drawn_scenario(
                 workload, promised, sampler, error.shares.max(axis=0), error, broken, size=size
             )
+        if OnTorch.available():
+            yield _on_torch(next(w for w in workloads if w.kind == "real"), claim, sampler)
 
     return scenarios
+
+
+def _on_torch(workload: Workload, claim: Callable[[FiniteWorst], Claim], sampler: Sampler) -> Scenario:
+    """The same attack on a draw that is made on tensors."""
+    error = squared_queries(workload.data)
+    promised, tensors = claim(error), OnTorch(sampler)
+    return drawn_scenario(
+        Workload(f"{workload.name}, tensors", workload.kind, workload.data),
+        promised,
+        tensors,
+        error.shares.max(axis=0),
+        error,
+        ((faults.UNDIVIDED[0], faults.Undivided(tensors)),),
+        size=first_size_below(promised, _TARGET, workload.n),
+    )
 
 
 def _relative_entropy(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:

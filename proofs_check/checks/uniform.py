@@ -14,7 +14,8 @@ from coresets.sensitivity import leverage_scores
 from coresets.weighted_set import WeightedSet
 from proofs_check import faults
 from proofs_check.check import Check, Profile, Scenario
-from proofs_check.checks._common import Draws, drawn_scenario, first_size_below, largest_useful_size
+from proofs_check.checks._common import drawn_scenario, first_size_below, largest_useful_size
+from proofs_check.faults import Draws
 from proofs_check.queries import AbsoluteWorst, HalfLineWorst, SquaresWorst
 from proofs_check.workloads import Workload, leading, thinned
 
