@@ -14,6 +14,8 @@ import numba
 import numpy as np
 
 __all__ = [
+    "BLOCK",
+    "block_sums",
     "fill_probabilities",
     "invert_kept",
     "merge_row",
@@ -29,8 +31,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 Array = Any
 
-_BLOCK = 32  # entries a block sum covers; a draw searches one block
-_CHUNK = 2048  # entries read at once: 16 KiB, half of a first-level cache
+BLOCK = 32  # entries a block sum covers; a draw searches one block
+_CHUNK = 64  # blocks read at once: 16 KiB, half of a first-level cache
 
 # Passes of the fixed-point iteration before sorting takes over. Each pass multiplies the count
 # of sure items on all but contrived rows, so a handful suffices.
@@ -228,50 +230,58 @@ def tournament(probabilities: Array, uniforms: Array, kept: Array) -> None:
 
 
 @_compiled(reorder=True)
-def _block_sums(chunk: Array, sums: Array) -> int:
-    """Sum blocks of ``_BLOCK`` entries; the number of entries that are not at least 0."""
+def block_sums(row: Array, sums: Array) -> bool:
+    """Sum blocks of ``BLOCK`` entries; whether all entries are at least 0."""
     bad = 0
-    whole = chunk.size // _BLOCK
+    whole = row.size // BLOCK
     for b in range(whole):
-        block = chunk[b * _BLOCK : (b + 1) * _BLOCK]
+        block = row[b * BLOCK : (b + 1) * BLOCK]
         total = 0.0
-        for i in range(_BLOCK):
+        for i in range(BLOCK):
             x = np.float64(block[i])
             total += x
             bad += not (x >= 0.0)
         sums[b] = total
     total = 0.0
-    for i in range(whole * _BLOCK, chunk.size):
-        x = np.float64(chunk[i])
+    for i in range(whole * BLOCK, row.size):
+        x = np.float64(row[i])
         total += x
         bad += not (x >= 0.0)
     if whole < sums.size:
         sums[whole] = total
-    return bad
+    return bad == 0
 
 
 @_compiled()
 def merge_row(
-    row: Array, total: float, uniforms: Array, indices: Array, counts: Array, entries: Array
-) -> tuple[int, float, bool]:
-    """Merge sorted uniforms, times ``total``, with running sums of the row in one pass.
+    row: Array,
+    sums: Array,
+    summed: bool,
+    total: float,
+    uniforms: Array,
+    indices: Array,
+    counts: Array,
+    entries: Array,
+) -> tuple[int, bool]:
+    """Merge sorted uniforms, times ``total``, with the running sums of the row.
 
-    Writes where the distinct entries drawn are, how often each was, and the entries themselves.
-    Returns their number, the sum of the row, and whether all its entries are at least 0: a
-    caller may guess the total and check it afterwards.
+    With ``summed``, the block sums are given and only blocks in which a draw falls are read;
+    without, they are taken chunk by chunk on the way, in the same pass. Writes where the distinct
+    entries drawn are, how often each was, and the entries themselves. Returns their number, and
+    whether all entries are at least 0 if that was looked at.
     """
     n, m = row.size, uniforms.size
-    sums = np.empty(_CHUNK // _BLOCK)
-    prefix, j, found, bad = 0.0, 0, 0, 0
-    for start in range(0, n, _CHUNK):
-        chunk = row[start : start + _CHUNK]  # stays in cache between its sums and its search
-        bad += _block_sums(chunk, sums)
-        for b in range((chunk.size + _BLOCK - 1) // _BLOCK):
+    prefix, j, found, valid = 0.0, 0, 0, True
+    for first in range(0, sums.size, _CHUNK):
+        last = min(first + _CHUNK, sums.size)
+        if not summed:
+            valid &= block_sums(row[first * BLOCK : last * BLOCK], sums[first:last])
+        for b in range(first, last):
             before = prefix
             prefix += sums[b]
             while j < m and uniforms[j] * total < prefix:
                 target = uniforms[j] * total
-                block = chunk[b * _BLOCK : (b + 1) * _BLOCK]
+                block = row[b * BLOCK : (b + 1) * BLOCK]
                 mass, place = before, 0
                 for i in range(block.size):  # to the end: when to stop could not be predicted
                     mass += block[i]
@@ -281,7 +291,7 @@ def merge_row(
                     place = block.size - 1
                     while place > 0 and not block[place] > 0.0:
                         place -= 1
-                index = start + b * _BLOCK + place
+                index = b * BLOCK + place
                 if found > 0 and indices[found - 1] == index:
                     counts[found - 1] += 1
                 else:
@@ -298,7 +308,7 @@ def merge_row(
         else:
             indices[found], counts[found], entries[found] = index, m - j, row[index]
             found += 1
-    return found, prefix, bad == 0
+    return found, valid
 
 
 @_compiled()
@@ -308,10 +318,12 @@ def merge_rows(
     """Merge each row with its first ``draws[r]`` sorted uniforms; numbers of distinct entries."""
     found = np.zeros(rows.shape[0], dtype=np.int64)
     entries = np.empty(uniforms.shape[1])
+    sums = np.empty((rows.shape[1] + BLOCK - 1) // BLOCK)
     for r in range(rows.shape[0]):
         if draws[r] > 0:
             u = uniforms[r, : draws[r]]
-            found[r] = merge_row(rows[r], totals[r], u, indices[r], counts[r], entries)[0]
+            block_sums(rows[r], sums)
+            found[r] = merge_row(rows[r], sums, True, totals[r], u, indices[r], counts[r], entries)[0]
     return found
 
 

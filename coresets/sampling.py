@@ -72,8 +72,9 @@ __all__ = [
 
 Array = Any
 
-_UNIFORMS_AT_ONCE = 1 << 14  # 128 KiB: the buffer stays in the second-level cache
 _NORMALISED = 1e-12  # sums this close to 1 count as 1: below any bias that draws could show
+_GLANCE = 1 << 10  # entries from which it is guessed whether a row sums to 1
+_UNIFORMS_AT_ONCE = 1 << 14  # 128 KiB: the buffer stays in the second-level cache
 
 
 def _check_rng(rng: object, array: Array) -> Rng:
@@ -313,20 +314,31 @@ def sample_iid(sensitivities: Array, size: int, *, rng: Rng) -> Draw:
 
 
 def _iid_row(array: np.ndarray, size: int, generator: np.random.Generator) -> Draw:
-    """One pass if the sensitivities sum to 1, two otherwise."""
+    """One pass over a row that sums to 1; else a second one over the blocks in which a draw falls."""
     row = as_matrix(array)[0]
     u = generator.random(size)
     u.sort()
     indices, counts = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
     entries = np.empty(size)
+    sums = np.empty(-(-row.size // kernels.BLOCK))
+    # A glance at the row tells whether it is worth the try; a wrong guess costs time only.
+    stride = max(1, row.size // _GLANCE)
+    with np.errstate(over="ignore", invalid="ignore"):
+        guessed = 0.5 < stride * float(np.sum(row[::stride])) < 2.0
     total = 1.0
-    found, mass, valid = kernels.merge_row(row, total, u, indices, counts, entries)
+    if guessed:
+        found, valid = kernels.merge_row(row, sums, False, total, u, indices, counts, entries)
+    else:
+        found, valid = 0, kernels.block_sums(row, sums)
+    mass = float(np.add.accumulate(sums)[-1])  # added as the merge adds them
     if not (valid and 0.0 < mass < np.inf):
         rows, totals, _ = checked_rows(array)  # raises, unless only the sum overflowed
         row, mass = rows[0], float(totals[0])
-    if abs(mass - 1.0) > _NORMALISED:
+        kernels.block_sums(row, sums)
+        guessed = False
+    if not guessed or abs(mass - 1.0) > _NORMALISED:
         total = mass
-        found, _, _ = kernels.merge_row(row, total, u, indices, counts, entries)
+        found, _ = kernels.merge_row(row, sums, True, total, u, indices, counts, entries)
     support, tally = indices[:found], counts[:found]
     weights = (tally / (size * (entries[:found] / total))).astype(array.dtype, copy=False)
     return row_draw(Scheme.WITH_REPLACEMENT, size, (support, tally, weights), row, total)

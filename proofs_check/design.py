@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import bdtrc, betaincinv
 
 from coresets._validate import check_integer, check_open_unit
+from coresets.guarantee import least_integer
 
 __all__ = ["Design", "clopper_pearson", "tail_probability"]
 
@@ -105,12 +106,13 @@ class Design:
         if detect <= delta:
             raise ValueError(f"detect = {detect} is not above delta = {delta}; nothing could be told apart")
 
-        # Power is not monotone in the number of trials (the critical count jumps), so after
-        # galloping past a sufficient number the least one is found by walking.
-        high = 1
-        while cls(delta, high, false_alarm).power(detect) < 1.0 - miss:
-            high *= 2
-        trials = high // 2 + 1 if high > 1 else 1
+        # Power is not monotone in the number of trials (the critical count jumps), but that of the
+        # randomised most powerful test is, and it is no smaller: bisection finds where it suffices,
+        # and the least design is found by walking on from there.
+        def enough(trials: int) -> bool:
+            return _largest_power(cls(delta, trials, false_alarm), detect) >= 1.0 - miss
+
+        trials = least_integer(enough, 1.0)
         while cls(delta, trials, false_alarm).power(detect) < 1.0 - miss:
             trials += 1
         return cls(delta, trials, false_alarm)
@@ -127,3 +129,12 @@ class Design:
     def p_value(self, failures: int) -> float:
         """Probability of at least this many failures if the claim is true."""
         return tail_probability(failures, self.trials, self.delta)
+
+
+def _largest_power(design: Design, rate: float) -> float:
+    """Power if one failure less refuted too, as often as the false-alarm rate allows."""
+    critical = design.critical
+    slack = design.false_alarm - design.p_value(critical)
+    share = slack / (design.p_value(critical - 1) - design.p_value(critical))
+    before = tail_probability(critical - 1, design.trials, rate)
+    return (1.0 - share) * design.power(rate) + share * before

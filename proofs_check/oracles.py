@@ -6,6 +6,9 @@ them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
@@ -13,7 +16,7 @@ from scipy.optimize import linprog
 from coresets.errors import SolverError
 from coresets.weighted_set import WeightedSet
 
-__all__ = ["largest_power_shares", "largest_square_shares"]
+__all__ = ["LargestPowerShares", "largest_absolute_shares", "largest_square_shares"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,6 +27,15 @@ def _balanced(rows: Floats) -> Floats:
     _, values, right = np.linalg.svd(scaled, full_matrices=False)
     cut = values[0] * max(rows.shape) * np.finfo(np.float64).eps
     return scaled @ right[values > cut].T
+
+
+def _coordinates(rows: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+    """Indices of the rows that are not zero, and orthonormal coordinates of these."""
+    moving = np.flatnonzero(np.any(rows != 0.0, axis=1))
+    if moving.size == 0:
+        return moving, np.zeros((0, 0))
+    coordinates = _balanced(rows[moving])
+    return moving, coordinates @ np.linalg.inv(np.linalg.qr(coordinates, mode="r"))
 
 
 def largest_square_shares(data: WeightedSet) -> Floats:
@@ -41,7 +53,7 @@ def largest_square_shares(data: WeightedSet) -> Floats:
     return np.divide(np.diagonal(images), totals, out=np.zeros(data.n), where=totals > 0.0)
 
 
-def largest_power_shares(data: WeightedSet) -> Floats:
+def largest_absolute_shares(data: WeightedSet) -> Floats:
     """Exact sensitivities of sums of w |p.x|, one linear programme a point.
 
     By duality the largest |a.x| subject to sum |a_q.x| <= 1 is the least max norm of y with
@@ -52,14 +64,8 @@ def largest_power_shares(data: WeightedSet) -> Floats:
     SolverError
         If a linear programme is not solved.
     """
-    rows = np.asarray(data.points) * np.asarray(data.weights)[:, None]
+    moving, coordinates = _coordinates(np.asarray(data.points) * np.asarray(data.weights)[:, None])
     out = np.zeros(data.n)
-    moving = np.flatnonzero(np.any(rows != 0.0, axis=1))
-    if moving.size == 0:
-        return out
-    # Orthonormal coordinates keep the equality constraints well scaled.
-    coordinates = _balanced(rows[moving])
-    coordinates = coordinates @ np.linalg.inv(np.linalg.qr(coordinates, mode="r"))
     n, rank = coordinates.shape
     # Unknowns (y, s): minimise s subject to A^T y = a_i and -s <= y_j <= s.
     bound = np.vstack([np.hstack([np.eye(n), -np.ones((n, 1))]), np.hstack([-np.eye(n), -np.ones((n, 1))])])
@@ -79,3 +85,41 @@ def largest_power_shares(data: WeightedSet) -> Floats:
             raise SolverError(f"the linear programme for point {position} was not solved: {solved.message}")
         out[position] = solved.x[-1]
     return out
+
+
+@dataclass(frozen=True)
+class LargestPowerShares:
+    """Sensitivities of sums of w |p.x|^power, one convex programme a point.
+
+    The programme maximises a.x over the unit ball of the norm (sum |a_q.x|^power)^(1/power). The
+    share is then evaluated at the query that the solver returned, so that it is attained whatever
+    the solver's accuracy, and falls short of the sensitivity by that accuracy at most.
+
+    Parameters
+    ----------
+    power : float
+        At least 1; below, the programme is not convex.
+    """
+
+    power: float
+
+    def __call__(self, data: WeightedSet) -> Floats:
+        """Attained share of every point."""
+        scale = np.asarray(data.weights) ** (1.0 / self.power)
+        moving, coordinates = _coordinates(np.asarray(data.points) * scale[:, None])
+        out = np.zeros(data.n)
+        if moving.size == 0:
+            return out
+        query = cp.Variable(coordinates.shape[1])
+        direction = cp.Parameter(coordinates.shape[1])
+        # The annotations of cvxpy know integer powers only.
+        ball = cp.pnorm(coordinates @ query, self.power) <= 1.0  # type: ignore[attr-defined]
+        problem = cp.Problem(cp.Maximize(direction @ query), [ball])
+        for position, row in zip(moving, coordinates, strict=True):
+            direction.value = row
+            problem.solve(solver=cp.CLARABEL)  # type: ignore[no-untyped-call]
+            if query.value is None:
+                raise SolverError(f"the programme for point {position} was not solved: {problem.status}")
+            costs = np.abs(coordinates @ query.value) ** self.power
+            out[position] = costs[np.searchsorted(moving, position)] / costs.sum()
+        return out

@@ -60,7 +60,7 @@ class FiniteWorst:
 
     def __call__(self, indices: Indices, factors: Floats) -> float:
         """Largest relative error of the coreset."""
-        return float(np.max(np.abs(self.shares[:, indices] @ factors - 1.0)))
+        return float(np.max(np.abs(self.shares[:, indices] @ factors - 1.0), initial=0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,8 @@ class SquaresWorst:
 
     def __call__(self, indices: Indices, factors: Floats) -> float:
         """Largest relative error of the coreset."""
+        if self.whitened.shape[1] == 0:  # every query costs nothing, whatever is kept
+            return 0.0
         kept = self.whitened[indices] * np.sqrt(factors)[:, None]
         values = np.linalg.eigvalsh(kept.T @ kept)
         return float(max(values[-1] - 1.0, 1.0 - values[0]))
@@ -130,10 +132,13 @@ class AbsoluteWorst:
     def __post_init__(self) -> None:
         points = np.asarray(self.data.points, dtype=np.float64)
         rows = points * np.asarray(self.data.weights, dtype=np.float64)[:, None]
-        tau = np.asarray(lewis_weights(rows).values, dtype=np.float64)
-        scale = np.zeros_like(tau)
-        np.divide(1.0, tau, out=scale, where=tau > 0.0)
-        rows = rows @ orthonormaliser(rows, scale)
+        if rows.any():
+            tau = np.asarray(lewis_weights(rows).values, dtype=np.float64)
+            scale = np.zeros_like(tau)
+            np.divide(1.0, tau, out=scale, where=tau > 0.0)
+            rows = rows @ orthonormaliser(rows, scale)
+        else:
+            rows = rows[:, :0]
         if rows.shape[1] == 2:  # in the upper half plane: absolute values do not see the sign
             below = (rows[:, 1] < 0.0) | ((rows[:, 1] == 0.0) & (rows[:, 0] < 0.0))
             rows = np.where(below[:, None], -rows, rows)
@@ -144,6 +149,8 @@ class AbsoluteWorst:
 
     def __call__(self, indices: Indices, factors: Floats) -> float:
         """Largest relative error of the coreset."""
+        if self.rows.shape[1] == 0:  # every query costs nothing, whatever is kept
+            return 0.0
         if len(indices) == 0:
             return 1.0
         excess = -np.ones(self.rows.shape[0])  # factor - 1: the error is sum excess |a.x| / sum |a.x|
@@ -177,7 +184,8 @@ class AbsoluteWorst:
         top = self.rows[np.argsort(-np.abs(excess) * np.linalg.norm(self.rows, axis=1))[: self.starts]]
         # Fixed directions: within a check only the sampler may be random.
         spread = np.random.default_rng(0).standard_normal((r, self.starts))
-        return np.concatenate([np.eye(r), top.T, spread], axis=1)
+        starts = np.concatenate([np.eye(r), top.T, spread], axis=1)
+        return starts[:, np.any(starts != 0.0, axis=0)]  # a row of zeros is no direction
 
     def _ascend(self, directions: Floats, excess: Floats) -> Floats:
         """Projected subgradient ascent of the ratio, all starts at once; the best iterate of each."""

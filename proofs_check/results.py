@@ -160,6 +160,11 @@ class ScenarioResult:
     note: str = ""
 
     @property
+    def source(self) -> str:
+        """Name of the data set, without what was done to it after the comma."""
+        return self.workload.split(",")[0]
+
+    @property
     def verdict(self) -> Verdict:
         """Verdict on the honest construction."""
         return self.honest.verdict

@@ -1,8 +1,8 @@
 """Runs the checks: one false-alarm budget for everything, independent randomness for every arm.
 
 Every scenario of every check is one job. A job draws its randomness from a seed sequence keyed by
-the names of the check and the workload, so a run of one check gives the figures that it has in a
-run of all. Jobs run in parallel processes.
+the names of the check and the workload, so a run of one check sees the draws that it sees in a run
+of all; the critical counts differ, since fewer tests share the budget. Jobs run in parallel processes.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _versions() -> dict[str, str]:
 
 def _workloads(options: Options, profile: Profile) -> tuple[list[Workload], list[str]]:
     more, left_out = (
-        ([], []) if options.data_dir is None else from_directory(options.data_dir, profile.max_points)
+        ([], []) if options.data_dir is None else from_directory(Path(options.data_dir), profile.max_points)
     )
     return [*more, *real(profile.max_points), *adversarial(), *degenerate()], left_out
 

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from tqdm import tqdm
 
 from coresets._random import host_generator
 from coresets.accuracy import Accuracy
@@ -108,9 +109,8 @@ def attack(
     claimed: Accuracy,
     *,
     rng: int | np.random.Generator,
-    detect: float | None = None,
-    false_alarm: float = 1e-4,
-    miss: float = 0.01,
+    design: Design | None = None,
+    progress: bool | None = None,
     faults: Mapping[str, Callable[[np.random.Generator], R]] = MappingProxyType({}),
 ) -> AttackReport:
     """Try to refute that a construction reaches an accuracy.
@@ -126,12 +126,11 @@ def attack(
         Epsilon below 1, and delta; a delta of 0 means that a single failure refutes.
     rng : int or numpy.random.Generator
         Seed of the attack.
-    detect : float, optional
-        Failure rate that the attack must not miss; by default 0.2 above delta, at most (1 + delta)/2.
-    false_alarm : float
-        Probability with which a true claim may be refuted.
-    miss : float
-        Probability with which the detectable failure rate may pass.
+    design : Design, optional
+        Trials and error rates, for the claimed delta. By default a true claim is refuted with
+        probability at most 1e-4, and a failure rate 0.2 above delta passes with at most 0.01.
+    progress : bool, optional
+        Whether to show a progress bar of the runs; by default on a terminal only.
     faults : mapping of str to callable
         Broken versions of the construction, to be refuted by the same test.
 
@@ -143,7 +142,7 @@ def attack(
     Raises
     ------
     ValueError
-        If a rate is out of range.
+        If the design is for another delta.
 
     Examples
     --------
@@ -165,19 +164,23 @@ def attack(
     if claimed.vacuous:
         empty = TestResult(Verdict.VACUOUS, 0, 0, 1, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)
         return AttackReport(claimed, None, empty, MappingProxyType({}))
-    design = None
-    if claimed.delta > 0.0:
-        if detect is None:
-            detect = min(claimed.delta + 0.2, (1.0 + claimed.delta) / 2.0)
-        design = Design.plan(delta=claimed.delta, detect=detect, false_alarm=false_alarm, miss=miss)
+    if claimed.delta == 0.0:
+        design = None  # one failure refutes
+    elif design is None:
+        detect = min(claimed.delta + 0.2, (1.0 + claimed.delta) / 2.0)
+        design = Design.plan(delta=claimed.delta, detect=detect, false_alarm=1e-4, miss=0.01)
 
     results = {}
+    disable = None if progress is None else not progress  # None: tqdm looks for a terminal
+    runs = (design.trials if design is not None else _EXACT_TRIALS) * len(arms)
+    bar = tqdm(total=runs, unit="run", disable=disable, leave=False)
     for (name, arm), child in zip(arms.items(), children, strict=True):
-        trial = _Trial(arm, worst_error)
+        trial = _Trial(arm, worst_error, bar)
         if design is None:
             results[name] = test_exactly(trial, claimed.epsilon, child, trials=_EXACT_TRIALS)
         else:
             results[name] = test_claim(trial, claimed, design, child, stop_when_refuted=bool(name))
+    bar.close()
     return AttackReport(claimed, design, results.pop(""), MappingProxyType(results))
 
 
@@ -188,9 +191,12 @@ _EXACT_TRIALS = 30  # runs of a construction that claims never to fail
 class _Trial(Generic[R]):
     construct: Callable[[np.random.Generator], R]
     worst_error: Callable[[R], float]
+    bar: Any
 
     def __call__(self, rng: np.random.Generator) -> float:
-        return float(self.worst_error(self.construct(rng)))
+        error = float(self.worst_error(self.construct(rng)))
+        self.bar.update()
+        return error
 
 
 def assert_not_refuted(report: AttackReport) -> None:

@@ -8,9 +8,12 @@ grows with the dimension.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -172,21 +175,30 @@ def degenerate() -> tuple[Workload, ...]:
     )
 
 
+_PREFERRED = ("X", "x", "x_train", "data")  # names of the table in an archive of several arrays
+
+
 def _arrays(path: Path) -> Floats | None:
     """Numeric table in a file, one row a sample; None if there is none."""
     if path.suffix == ".csv":
         table = np.genfromtxt(path, delimiter=",", skip_header=1)
         table = table[:, ~np.isnan(table).all(axis=0)] if table.ndim == 2 else table
         return table[~np.isnan(table).any(axis=1)] if table.ndim == 2 else None
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        candidates = [loaded]
-    else:
-        names = sorted(loaded.files, key=lambda name: (name not in ("X", "x", "x_train", "data"), name))
-        candidates = [loaded[name] for name in names]
-    for array in candidates:
-        if array.ndim >= 2 and array.dtype.kind in "biuf" and array.shape[0] > 1:
-            return array.reshape(array.shape[0], -1).astype(np.float64)
+    # Opened here, since np.load leaves a file open if it is a broken archive.
+    with path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _table(loaded)
+        names = [name for name in _PREFERRED if name in loaded.files]
+        names += sorted(set(loaded.files).difference(names))
+        tables = (_table(loaded[name]) for name in names)
+        return next((table for table in tables if table is not None), None)
+
+
+def _table(array: npt.NDArray[Any]) -> Floats | None:
+    """The array with one row a sample, if it is numeric and has two axes or more."""
+    if array.ndim >= 2 and array.dtype.kind in "biuf" and array.shape[0] > 1:
+        return array.reshape(array.shape[0], -1).astype(np.float64)
     return None
 
 
@@ -212,11 +224,15 @@ def from_directory(directory: Path, max_points: int) -> tuple[list[Workload], li
             continue
         try:
             array = _arrays(path)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             left_out.append(f"{path.name}: {error}")
             continue
         if array is None or array.shape[0] < 10 or not np.isfinite(array).all():
             left_out.append(f"{path.name}: no finite numeric table of at least ten rows")
             continue
-        found.append(_named(path.stem, _strided(array, max_points)))
+        array = _strided(array, max_points)
+        if not _scaled(array).size:
+            left_out.append(f"{path.name}: all columns are constant")
+            continue
+        found.append(_named(path.stem, array))
     return found, left_out

@@ -18,7 +18,7 @@ from coresets.guarantees import LeverageSensitivity, LewisSensitivity
 from coresets.sensitivity import leverage_scores, lewis_weights
 from coresets.weighted_set import WeightedSet
 from proofs_check.check import Check, Fault, Profile, Scenario
-from proofs_check.oracles import largest_power_shares, largest_square_shares
+from proofs_check.oracles import LargestPowerShares, largest_absolute_shares, largest_square_shares
 from proofs_check.workloads import Workload, thinned
 
 __all__ = ["CHECKS"]
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 Bounds = Callable[[WeightedSet], Floats]
 Shares = Callable[[WeightedSet], Floats]
 
-_POINTS = 40  # of every set, for which exact shares are computed, one linear programme each
+_POINTS = 40  # of every set, for which exact shares are computed, one programme each
 
 _NOTE = "largest share over bound; 1 is attained, more refutes"
 
@@ -73,66 +73,77 @@ def _mean_score(data: WeightedSet) -> Floats:
     return np.full(data.n, _leverage(data).mean())
 
 
-def _lewis(data: WeightedSet) -> Floats:
-    return np.asarray(lewis_weights(data.points, data.weights).values)
+@dataclass(frozen=True)
+class LewisBound:
+    """Certified Lewis weights of one power, times a factor that is 1 unless something is broken."""
+
+    power: float
+    factor: float = 1.0
+
+    def __call__(self, data: WeightedSet) -> Floats:
+        return self.factor * np.asarray(lewis_weights(data.points, data.weights, p=self.power).values)
 
 
-def _half_lewis(data: WeightedSet) -> Floats:
-    return 0.5 * _lewis(data)
+@dataclass(frozen=True)
+class ScoresForSquares:
+    """Leverage scores of the scaled rows: right for squares, wrong for other powers."""
+
+    power: float
+
+    def __call__(self, data: WeightedSet) -> Floats:
+        scale = np.asarray(data.weights) ** (1.0 / self.power)
+        return np.asarray(leverage_scores(np.asarray(data.points) * scale[:, None]))
 
 
-def _squared_weights_leverage(data: WeightedSet) -> Floats:
-    """Leverage scores of the weighted rows: right for squares, wrong for absolute values."""
-    return np.asarray(leverage_scores(np.asarray(data.points) * np.asarray(data.weights)[:, None]))
+def _scenario(workload: Workload, shares: Shares, honest: Bounds, broken: dict[str, Bounds]) -> Scenario:
+    attained = AttainedShares(workload.data, shares)
+    return Scenario(
+        workload=workload,
+        size=workload.n,
+        claimed=Accuracy(1.0, 0.0),
+        trial=ShareTrial(attained, honest),
+        faults=tuple(Fault(name, ShareTrial(attained, bounds)) for name, bounds in broken.items()),
+        note=_NOTE,
+    )
 
 
-def _scenarios(
-    shares: Shares, honest: Bounds, broken: dict[str, Bounds], count: int
-) -> Callable[[Sequence[Workload], Profile], Iterable[Scenario]]:
-    def scenarios(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
-        for workload in workloads:
-            shown = thinned(workload, count)
-            data = shown.data
-            attained = AttainedShares(data, shares)
-            yield Scenario(
-                workload=shown,
-                size=data.n,
-                claimed=Accuracy(1.0, 0.0),
-                trial=ShareTrial(attained, honest),
-                faults=tuple(Fault(name, ShareTrial(attained, bounds)) for name, bounds in broken.items()),
-                note=_NOTE,
-            )
+def _squares(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
+    broken: dict[str, Bounds] = {_IGNORED[0]: _unweighted_leverage, _MEAN[0]: _mean_score}
+    for workload in workloads:
+        yield _scenario(thinned(workload, 2000), largest_square_shares, _leverage, broken)
 
-    return scenarios
 
+def _powers(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
+    for workload in workloads:
+        shown = thinned(workload, _POINTS)
+        yield _scenario(shown, largest_absolute_shares, LewisBound(1.0), _broken_lewis(1.0))
+    for power in (1.5, 3.0):
+        for workload in [w for w in workloads if w.kind != "degenerate"][:4]:
+            shown = thinned(workload, _POINTS)
+            named = Workload(f"{workload.name}, power {power:g}", workload.kind, shown.data)
+            yield _scenario(named, LargestPowerShares(power), LewisBound(power), _broken_lewis(power))
+
+
+def _broken_lewis(power: float) -> dict[str, Bounds]:
+    return {_HALF[0]: LewisBound(power, 0.5), _SQUARES[0]: ScoresForSquares(power)}
+
+
+_IGNORED = ("weights ignored", "leverage scores of the points without their weights")
+_MEAN = ("mean score", "every point is given the average score")
+_HALF = ("half the bound", "Lewis weights divided by two")
+_SQUARES = ("leverage scores", "scores that are right for squares, used for another power")
 
 CHECKS = (
     Check(
         LeverageSensitivity(),
         "the maximising query of every point, in closed form",
-        {
-            "weights ignored": "leverage scores of the points without their weights",
-            "mean score": "every point is given the average score",
-        },
-        _scenarios(
-            largest_square_shares,
-            _leverage,
-            {"weights ignored": _unweighted_leverage, "mean score": _mean_score},
-            2000,
-        ),
+        dict([_IGNORED, _MEAN]),
+        _squares,
     ),
     Check(
         LewisSensitivity(),
-        "the exact sensitivity of every point, one linear programme each",
-        {
-            "half the bound": "Lewis weights divided by two",
-            "leverage scores": "scores that are right for squares, used for absolute values",
-        },
-        _scenarios(
-            largest_power_shares,
-            _lewis,
-            {"half the bound": _half_lewis, "leverage scores": _squared_weights_leverage},
-            _POINTS,
-        ),
+        "the exact sensitivity of every point, one linear or convex programme each",
+        dict([_HALF, _SQUARES]),
+        _powers,
     ),
 )

@@ -88,7 +88,7 @@ def summarise(run: RunResult) -> list[CheckSummary]:
             CheckSummary(
                 check=check,
                 anchor=slug,
-                real_sets=len({scenario.workload for scenario in tested if scenario.kind == "real"}),
+                real_sets=len({scenario.source for scenario in tested if scenario.kind == "real"}),
                 ratio=max((scenario.ratio for scenario in tested), default=None),
                 failures=failures,
                 allowed=allowed,
