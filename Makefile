@@ -82,7 +82,7 @@ help: ## list the targets
 theorems: $(VENV)/.ready-run ## attack every guarantee, print the table and write the report
 	@$(BIN)/python -m proofs_check run $(ARGS)
 
-test: lint types unit doctest ## everything that has to pass: the four targets below
+test: lint types unit doctest docs ## everything that has to pass: the five targets below
 
 setup: $(VENV)/.ready-all ## make .venv with all extras
 

@@ -26,20 +26,8 @@ from coresets.guarantee import (
 from coresets.l1_regression import L1Regression
 from coresets.least_squares import LeastSquares
 from coresets.reduction import CertifyingLoss, Loss, Reducer, SensitivityReducer
-from coresets.sampling import (
-    IID,
-    Draw,
-    FixedSize,
-    Hybrid,
-    Poisson,
-    Sampler,
-    Top,
-    sample_fixed_size,
-    sample_hybrid,
-    sample_iid,
-    sample_poisson,
-    sample_top,
-)
+from coresets.samplers import IID, FixedSize, Hybrid, Poisson, Sampler, Top
+from coresets.sampling import Draw, sample_fixed_size, sample_hybrid, sample_iid, sample_poisson, sample_top
 from coresets.sensitivity import Sensitivities, leverage_scores, lewis_weights, uniform_sensitivities
 from coresets.weighted_set import Coreset, WeightedSet
 

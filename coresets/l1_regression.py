@@ -16,7 +16,7 @@ from array_api_compat import array_namespace
 from coresets.errors import AssumptionError
 from coresets.guarantee import Claim, SamplingGuarantee, Scheme
 from coresets.guarantees import LipschitzClass, LipschitzIID, LipschitzPoisson
-from coresets.least_squares import residual_rows
+from coresets.residuals import residual_rows, residuals
 from coresets.sensitivity import Sensitivities, lewis_weights
 from coresets.weighted_set import WeightedSet
 
@@ -54,12 +54,7 @@ class L1Regression:
 
     def costs(self, data: WeightedSet, query: Any) -> Array:
         """Absolute residuals at coefficients of shape (d,) or, with an intercept, (d + 1,)."""
-        xp = array_namespace(data.points)
-        rows = residual_rows(data, intercept=self.intercept)
-        coefficients = xp.asarray(query, dtype=rows.dtype)
-        if data.labels is not None:
-            coefficients = xp.concat([coefficients, -xp.ones_like(coefficients[:1])])
-        return xp.abs(rows @ coefficients)
+        return array_namespace(data.points).abs(residuals(data, query, intercept=self.intercept))
 
     def sensitivities(self, data: WeightedSet) -> Sensitivities:
         """Certified l1 Lewis weights of the residual rows."""

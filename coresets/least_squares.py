@@ -19,44 +19,13 @@ from coresets.certificate import Certificate
 from coresets.errors import AssumptionError
 from coresets.guarantee import Claim, Scheme
 from coresets.guarantees import MatrixChernoff, SubspaceClass
+from coresets.residuals import residual_rows, residuals
 from coresets.sensitivity import Sensitivities, leverage_scores, orthonormaliser
 from coresets.weighted_set import Coreset, WeightedSet, to_host
 
-__all__ = ["LeastSquares", "embedding_extremes", "residual_rows"]
+__all__ = ["LeastSquares", "embedding_extremes"]
 
 Array = Any
-
-
-def residual_rows(data: WeightedSet, *, intercept: bool) -> Array:
-    """Rows (p, 1, y) whose inner product with (x, b, -1) is the residual of p.
-
-    Parameters
-    ----------
-    data : WeightedSet
-        Points (n, d), with labels or without.
-    intercept : bool
-        Whether to add the constant column.
-
-    Returns
-    -------
-    array of shape (n, d'), d <= d' <= d + 2
-        The points themselves when there is nothing to add.
-
-    Raises
-    ------
-    TypeError
-        If the labels are not real numbers.
-    """
-    xp = array_namespace(data.points)
-    columns = [data.points]
-    if intercept:
-        columns.append(xp.ones_like(data.points[:, :1]))
-    if data.labels is not None:
-        labels = data.labels
-        if isinstance(labels, np.ndarray) and labels.dtype.kind not in "biuf":
-            raise TypeError(f"labels have dtype {labels.dtype}; regression needs real numbers")
-        columns.append(xp.astype(xp.asarray(labels), data.points.dtype)[:, None])
-    return xp.concat(columns, axis=1) if len(columns) > 1 else data.points
 
 
 def embedding_extremes(
@@ -110,12 +79,7 @@ class LeastSquares:
 
     def costs(self, data: WeightedSet, query: Any) -> Array:
         """Squared residuals at coefficients of shape (d,) or, with an intercept, (d + 1,)."""
-        xp = array_namespace(data.points)
-        rows = residual_rows(data, intercept=self.intercept)
-        coefficients = xp.asarray(query, dtype=rows.dtype)
-        if data.labels is not None:
-            coefficients = xp.concat([coefficients, -xp.ones_like(coefficients[:1])])
-        return xp.square(rows @ coefficients)
+        return array_namespace(data.points).square(residuals(data, query, intercept=self.intercept))
 
     def sensitivities(self, data: WeightedSet) -> Sensitivities:
         """Leverage scores of the residual rows: the exact sensitivities."""

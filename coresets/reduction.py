@@ -18,7 +18,7 @@ from coresets._validate import check_integer, check_open_unit
 from coresets.accuracy import Accuracy
 from coresets.certificate import Certificate
 from coresets.guarantee import Claim, Scheme
-from coresets.sampling import Poisson, Sampler
+from coresets.samplers import Poisson, Sampler
 from coresets.sensitivity import Sensitivities
 from coresets.weighted_set import Coreset, WeightedSet
 
@@ -189,7 +189,9 @@ class SensitivityReducer:
             assert accuracy is not None  # exactly one is given
             size, promise = claim.size(accuracy), accuracy
         else:
-            promise = claim.accuracy(size, self.delta)
+            # Nothing is random about a choice of the top, so nothing can fail.
+            delta = 0.0 if self.sampler.scheme is Scheme.TOP else self.delta
+            promise = claim.accuracy(size, delta)
         if size >= data.n:
             return self._everything(data, size)
         draw = self.sampler.draw(bounds.values, size, generator)

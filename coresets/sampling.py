@@ -26,8 +26,7 @@ log n rounds of elementwise operations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
@@ -53,13 +52,7 @@ from coresets._validate import check_integer, check_non_negative
 from coresets.guarantee import Scheme
 
 __all__ = [
-    "IID",
     "Draw",
-    "FixedSize",
-    "Hybrid",
-    "Poisson",
-    "Sampler",
-    "Top",
     "best_split",
     "inclusion_probabilities",
     "poisson_from_probabilities",
@@ -438,71 +431,3 @@ def sample_hybrid(sensitivities: Array, size: int, *, rng: Rng) -> Draw:
     counts = xp.where(top, xp.ones_like(counts), counts)
     probabilities = xp.astype(xp.where(top, one, one_draw), array.dtype)
     return draw_of(Scheme.HYBRID, size, counts, xp.astype(weights, array.dtype), probabilities)
-
-
-class Sampler(Protocol):
-    """A way to draw, passed to reducers as a value."""
-
-    @property
-    def scheme(self) -> Scheme:
-        """The scheme that guarantees refer to."""
-        ...
-
-    def draw(self, sensitivities: Array, size: Any, rng: Rng) -> Draw:
-        """Draw ``size`` items from sensitivities of shape (..., n)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class IID:
-    """Independent draws with replacement: :func:`sample_iid`."""
-
-    scheme: ClassVar[Scheme] = Scheme.WITH_REPLACEMENT
-
-    def draw(self, sensitivities: Array, size: int, rng: Rng) -> Draw:
-        """Call :func:`sample_iid`."""
-        return sample_iid(sensitivities, size, rng=rng)
-
-
-@dataclass(frozen=True, slots=True)
-class Poisson:
-    """Independent inclusion: :func:`sample_poisson`."""
-
-    scheme: ClassVar[Scheme] = Scheme.POISSON
-
-    def draw(self, sensitivities: Array, size: Size, rng: Rng) -> Draw:
-        """Call :func:`sample_poisson`."""
-        return sample_poisson(sensitivities, size, rng=rng)
-
-
-@dataclass(frozen=True, slots=True)
-class FixedSize:
-    """Pivotal sampling to an exact size: :func:`sample_fixed_size`."""
-
-    scheme: ClassVar[Scheme] = Scheme.FIXED_SIZE
-
-    def draw(self, sensitivities: Array, size: Size, rng: Rng) -> Draw:
-        """Call :func:`sample_fixed_size`."""
-        return sample_fixed_size(sensitivities, size, rng=rng)
-
-
-@dataclass(frozen=True, slots=True)
-class Hybrid:
-    """Sure inclusion of the top, draws from the rest: :func:`sample_hybrid`."""
-
-    scheme: ClassVar[Scheme] = Scheme.HYBRID
-
-    def draw(self, sensitivities: Array, size: int, rng: Rng) -> Draw:
-        """Call :func:`sample_hybrid`."""
-        return sample_hybrid(sensitivities, size, rng=rng)
-
-
-@dataclass(frozen=True, slots=True)
-class Top:
-    """The largest sensitivities: :func:`sample_top`."""
-
-    scheme: ClassVar[Scheme] = Scheme.TOP
-
-    def draw(self, sensitivities: Array, size: Size, rng: Rng = None) -> Draw:
-        """Call :func:`sample_top`; ``rng`` is not used."""
-        return sample_top(sensitivities, size)

@@ -9,14 +9,14 @@ an exact inverse of the others (to the integer in m, to the last float in epsilo
 
 The bounds, for terms Y with mean mu:
 
-=====================  =====================================  =============================
-class                  needs                                  exponent per term
-=====================  =====================================  =============================
-:class:`Bernstein`     variance v, deviations at most b       e^2 / (2 v + 2 b e / 3)
-:class:`ChernoffBennett`  the same                            (v / b^2) h(b e / v)
-:class:`BernoulliKL`   identically distributed in [0, R]      kl((mu + e) / R, mu / R)
-:class:`ExactBinomial`  Bernoulli terms                       none: the distribution itself
-=====================  =====================================  =============================
+========================  =====================================  =============================
+class                     needs                                  exponent per term
+========================  =====================================  =============================
+:class:`Bernstein`        variance v, deviations at most b       e^2 / (2 v + 2 b e / 3)
+:class:`ChernoffBennett`  the same                               (v / b^2) h(b e / v)
+:class:`BernoulliKL`      identically distributed in [0, R]      kl((mu + e) / R, mu / R)
+:class:`ExactBinomial`    Bernoulli terms                        none: the distribution itself
+========================  =====================================  =============================
 
 with h(u) = (1 + u) ln(1 + u) - u and kl the relative entropy of two Bernoulli laws. The first
 two need independence only; the third also needs equal means (for unequal ones kl holds around
@@ -59,12 +59,15 @@ def bennett_h(u: npt.ArrayLike) -> Floats:
     u = np.asarray(u, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         direct = np.where(u > -1.0, (1.0 + u) * np.log1p(np.maximum(u, -1.0)), 0.0) - u
+    near = np.abs(u) < _SERIES_RADIUS
+    if not np.any(near):
+        return np.asarray(direct)
     # Near zero both terms cancel, so take the series, the sum of (-u)^k / (k (k - 1)) over k >= 2.
-    small = np.where(np.abs(u) < _SERIES_RADIUS, u, 0.0)
+    small = np.where(near, u, 0.0)
     series = np.zeros_like(small)
     for k in range(_SERIES_TERMS + 1, 1, -1):
         series = 1.0 / (k * (k - 1)) - small * series
-    return np.where(np.abs(u) < _SERIES_RADIUS, small * small * series, direct)
+    return np.where(near, small * small * series, direct)
 
 
 def _bernoulli_kl(shift: Floats, p: Floats) -> Floats:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_numpy_array
 
+from coresets._files import write_atomically
 from coresets._validate import (
     as_array,
     as_floating,
@@ -145,7 +145,7 @@ class Coreset:
     indices : integer array of shape (support_size,) or None
         Rows of the parent that were kept, strictly increasing; None for free points.
     weights : array of shape (support_size,)
-        Positive masses of the kept points.
+        Non-negative masses of the kept points.
     size : int
         Number of points that was asked for, or of draws made.
     accuracy : Accuracy
@@ -281,17 +281,7 @@ class Coreset:
             arrays["indices"] = to_host(self.indices)
         else:
             arrays["points"] = to_host(self.points)
-        target = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Coreset:
@@ -313,14 +303,17 @@ class Coreset:
                 raise ValueError(
                     f"{os.fspath(path)} has format {header.get('format')}; this version reads {_FORMAT}"
                 )
-            return cls(
-                indices=archive.get("indices"),
-                points=archive.get("points"),
-                weights=archive["weights"],
-                size=header["size"],
-                accuracy=Accuracy(header["epsilon"], header["delta"]),
-                certificates=tuple(Certificate.from_dict(c) for c in header["certificates"]),
-            )
+            try:
+                return cls(
+                    indices=archive.get("indices"),
+                    points=archive.get("points"),
+                    weights=archive["weights"],
+                    size=header["size"],
+                    accuracy=Accuracy(header["epsilon"], header["delta"]),
+                    certificates=tuple(Certificate.from_dict(c) for c in header["certificates"]),
+                )
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"{os.fspath(path)} has a damaged header: {error}") from error
 
     def __repr__(self) -> str:
         return (

@@ -157,10 +157,10 @@ class AbsoluteWorst:
         excess[indices] += factors
         if self.rows.shape[1] == 2:
             return self._on_all_rays(excess)
-        directions = self._directions(excess)
-        directions = np.concatenate(
-            [self._ascend(directions, excess), self._ascend(directions, -excess)], axis=1
-        )
+        directions = np.ones((1, 1))  # on a line, all queries are multiples of one
+        if self.rows.shape[1] > 1:
+            starts = self._directions(excess)
+            directions = np.concatenate([self._ascend(starts, excess), self._ascend(starts, -excess)], axis=1)
         absolute = np.abs(self.rows @ directions)
         return float(np.max(np.abs(excess @ absolute) / np.sum(absolute, axis=0)))
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from coresets.accuracy import Accuracy
 from coresets.guarantee import Claim
 from coresets.guarantees import MatrixChernoff, SubspaceClass
-from coresets.sampling import IID
+from coresets.samplers import IID
 from coresets.sensitivity import leverage_scores
 from coresets.weighted_set import WeightedSet
 from proofs_check.checks._common import DELTA, DrawTrial

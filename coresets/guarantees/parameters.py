@@ -112,10 +112,11 @@ class VCClass:
 class LipschitzClass:
     """All queries of a family of losses that are 1-Lipschitz in an inner product.
 
-    With the error measured relative to N(x), the loss of point p is psi_p(<a_p, xi_x>), psi_p
-    1-Lipschitz, xi_x in the unit ball of a Hilbert norm, the dual norm of a_p at most
-    ``norm_ratio`` times the sensitivity bound s(p), and w(p) f(p, x) / N(x) lies in an interval
-    of length ``range_ratio`` times s(p) that contains 0.
+    With the error measured relative to N(x), the share w(p) f(p, x) / N(x) is psi_p(<a_p, xi_x>), where
+    psi_p is 1-Lipschitz, xi_x lies in the unit ball of a Hilbert norm, and the dual norm of a_p is at
+    most ``norm_ratio`` times the sensitivity bound s(p). Divided by s(p), the shares of one query
+    lie in one interval of length ``range_ratio``, common to all points; for E4-P they are at most 1
+    in absolute value.
 
     Parameters
     ----------

@@ -50,10 +50,10 @@ class VCIID(SamplingGuarantee[VCClass]):
 
     @staticmethod
     def _log_growth(parameters: VCClass, size: float, delta: float) -> float:
-        """Bound on ln Pi(2m) + ln(8/delta): all subsets or Sauer's lemma, whichever is less."""
+        """Bound on ln Pi(2m) + ln(8/delta): Sauer's lemma from 2m = D on, and never more than all subsets."""
         d = parameters.dimension
         log_growth = 2.0 * size * math.log(2.0)
-        if 2.0 * size >= d:  # where Sauer's lemma holds; it is not the smaller one from there on
+        if 2.0 * size >= d:
             log_growth = min(log_growth, d * math.log(2.0 * math.e * size / d))
         return parameters.unions * log_growth + math.log(8.0 / delta)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from coresets.accuracy import Accuracy
 from coresets.guarantee import Claim
-from coresets.sampling import Sampler
+from coresets.samplers import Sampler
 from coresets.weighted_set import to_host
 from proofs_check.attack import Trial
 from proofs_check.check import Fault, Scenario

@@ -9,7 +9,7 @@ import numpy as np
 from coresets.guarantee import Claim
 from coresets.guarantees import VCIID, LipschitzIID, LipschitzPoisson, MatrixChernoff, SubspaceClass, VCClass
 from coresets.l1_regression import L1Regression
-from coresets.sampling import IID, FixedSize, Poisson, Sampler
+from coresets.samplers import IID, FixedSize, Poisson, Sampler
 from coresets.sensitivity import leverage_scores
 from coresets.weighted_set import WeightedSet
 from proofs_check import faults

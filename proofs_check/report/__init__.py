@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
-from proofs_check.report.files import write_text
+from coresets._files import write_atomically
 from proofs_check.report.html import page_text
 from proofs_check.report.json_file import json_text
 from proofs_check.report.terminal import print_explanation, print_list, print_report, report_console
@@ -44,5 +46,9 @@ def write_reports(run: RunResult, folder: Path) -> Path:
     texts = {"report.json": json_text(run), "report.html": page_text(run)}  # both, before either is written
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        write_text(folder / name, text)
+        write_atomically(folder / name, partial(_write_text, text))
     return folder / "report.html"
+
+
+def _write_text(text: str, file: BinaryIO) -> None:
+    file.write(text.encode("utf-8"))

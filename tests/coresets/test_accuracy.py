@@ -109,9 +109,9 @@ def test_a_delta_outside_the_unit_interval_is_refused(delta: float) -> None:
 
 @pytest.mark.parametrize("value", ["0.1", None, True, 1j, [0.1, 0.2]])
 def test_what_is_no_number_is_refused(value: object) -> None:
-    with pytest.raises(TypeError, match="epsilon = .* is not a real number"):
+    with pytest.raises(TypeError, match=r"epsilon = .* is not a real number"):
         Accuracy(value, 0.1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="delta = .* is not a real number"):
+    with pytest.raises(TypeError, match=r"delta = .* is not a real number"):
         Accuracy(0.1, value)  # type: ignore[arg-type]
 
 

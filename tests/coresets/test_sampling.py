@@ -12,13 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coresets.samplers import IID, FixedSize, Hybrid, Poisson, Sampler, Top
 from coresets.sampling import (
-    IID,
-    FixedSize,
-    Hybrid,
-    Poisson,
-    Sampler,
-    Top,
     best_split,
     inclusion_probabilities,
     sample_fixed_size,

@@ -12,14 +12,9 @@ import pytest
 
 from coresets._sampling_arrays import _increments
 from coresets.guarantee import Scheme
+from coresets.samplers import IID, FixedSize, Hybrid, Poisson, Sampler, Top
 from coresets.sampling import (
-    IID,
     Draw,
-    FixedSize,
-    Hybrid,
-    Poisson,
-    Sampler,
-    Top,
     inclusion_probabilities,
     poisson_from_probabilities,
     sample_fixed_size,

@@ -17,12 +17,8 @@ from scipy import stats
 
 from coresets._sampling_arrays import tournament
 from coresets._sampling_kernels import tournament as compiled_tournament
+from coresets.samplers import IID, FixedSize, Hybrid, Poisson, Sampler
 from coresets.sampling import (
-    IID,
-    FixedSize,
-    Hybrid,
-    Poisson,
-    Sampler,
     best_split,
     inclusion_probabilities,
     sample_fixed_size,

@@ -144,7 +144,7 @@ def test_a_malformed_coreset_is_refused(changes: dict[str, Any], message: str) -
 
 def test_a_size_that_is_no_integer_is_a_type_error() -> None:
     for size in (2.0, True, None, "2"):
-        with pytest.raises(TypeError, match="size = .* is not an integer"):
+        with pytest.raises(TypeError, match=r"size = .* is not an integer"):
             coreset(size=size)
 
 
@@ -214,7 +214,9 @@ def coresets(draw: st.DrawFn) -> Coreset:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     weights = rng.pareto(0.3, k).astype(draw(st.sampled_from([np.float32, np.float64])))
     weights = np.where(np.isfinite(weights), weights, 0).astype(weights.dtype)
-    evidence = Certificate("ratio", "a \u03b5 in words", 0.1, draw(st.none() | st.just(math.inf)), 0.9, {"low": 1 / 3})
+    evidence = Certificate(
+        "ratio", "a \u03b5 in words", 0.1, draw(st.none() | st.just(math.inf)), 0.9, {"low": 1 / 3}
+    )
     common = {
         "weights": weights,
         "size": draw(st.integers(1, 2**40)),

@@ -12,7 +12,6 @@ import matplotlib as mpl
 import pytest
 
 from proofs_check.report import json_text, page_text, print_report, report_console, write_reports
-from proofs_check.report.files import write_text
 from proofs_check.report.plots import curve_plot
 from proofs_check.report.summary import headline, summarise
 from proofs_check.results import (
@@ -287,20 +286,3 @@ def test_reports_are_written_with_nothing_beside_them(run: RunResult, tmp_path: 
     page = write_reports(run, tmp_path / "new" / "folder")
     assert sorted(path.name for path in page.parent.iterdir()) == ["report.html", "report.json"]
     assert page.read_text("utf-8") == page_text(run)
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_interrupted_write_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-):
-    target = tmp_path / "report.json"
-    write_text(target, "old")
-
-    def fail(*args: object) -> None:
-        raise error
-
-    monkeypatch.setattr("proofs_check.report.files.os.fsync", fail)
-    with pytest.raises(type(error)):
-        write_text(target, "new, but never complete")
-    assert target.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [target]

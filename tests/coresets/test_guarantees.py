@@ -1,0 +1,298 @@
+"""Guarantees: the laws of sizes and errors, the samplers covered, metadata, refusals."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from coresets import (
+    Accuracy,
+    AssumptionError,
+    Claim,
+    Guarantee,
+    Quantifier,
+    SamplingGuarantee,
+    Scheme,
+    Status,
+)
+from coresets.guarantee import least_integer
+from coresets.guarantees import (
+    GUARANTEES,
+    FiniteClass,
+    FinitePoisson,
+    FiniteRelativeEntropy,
+    LipschitzClass,
+    SensitivityProfile,
+    SubspaceClass,
+    VCClass,
+)
+
+EPS = float(np.finfo(np.float64).eps)
+SAMPLING = [g for g in GUARANTEES if isinstance(g, SamplingGuarantee)]
+
+totals = st.floats(1.0, 200.0)
+queries = st.integers(1, 10**6)
+epsilons = st.floats(0.01, 1.0)
+deltas = st.floats(1e-9, 0.9)
+
+
+def key_of(value: object) -> str:
+    return value.key if isinstance(value, Guarantee) else str(getattr(value, "name", value))
+
+
+@st.composite
+def profiles(draw: st.DrawFn) -> SensitivityProfile:
+    n = draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    values = np.minimum(1.0, rng.pareto(draw(st.sampled_from([0.5, 1.0, 3.0])), n)) * (rng.random(n) > 0.2)
+    values[0] = 1.0
+    return SensitivityProfile(values, draw(queries))
+
+
+PARAMETERS = {
+    "E1": st.builds(FiniteClass, totals, queries),
+    "E1-KL": st.builds(FiniteClass, totals, queries),
+    "E1-P": st.builds(FiniteClass, totals, queries),
+    "E1-F": st.builds(FiniteClass, totals, queries),
+    "E1-H": profiles(),
+    "TOP": profiles(),
+    "DM": st.builds(FiniteClass, totals, queries),
+    "E2": st.builds(VCClass, totals, st.integers(1, 50), st.integers(1, 4)),
+    "E4": st.builds(LipschitzClass, totals, st.floats(0.1, 4.0), st.sampled_from([1.0, 2.0]), queries),
+    "E4-P": st.builds(LipschitzClass, totals, st.floats(0.1, 4.0), st.sampled_from([1.0, 2.0]), queries),
+    "MC": st.builds(
+        lambda rank, excess: SubspaceClass(rank + excess, rank), st.integers(1, 50), st.floats(0.0, 50.0)
+    ),
+}
+
+
+def example(key: str) -> Any:
+    """Parameters that fit a guarantee."""
+    others = {
+        "E1-H": SensitivityProfile([1.0, 0.5]),
+        "TOP": SensitivityProfile([1.0, 0.5]),
+        "E2": VCClass(2.0, 3),
+        "E4": LipschitzClass(2.0),
+        "E4-P": LipschitzClass(2.0),
+        "MC": SubspaceClass(2.0, 2),
+    }
+    return others.get(key, FiniteClass(2.0, 3))
+
+
+# ---- the laws that SamplingGuarantee states
+
+
+@pytest.mark.parametrize("guarantee", SAMPLING, ids=key_of)
+@settings(max_examples=25)
+@given(data=st.data(), epsilon=epsilons, delta=deltas)
+def test_size_is_the_least_integer_that_reaches_epsilon(
+    guarantee: SamplingGuarantee[Any], data: st.DataObject, epsilon: float, delta: float
+) -> None:
+    parameters = data.draw(PARAMETERS[guarantee.key])
+    m = guarantee.size(parameters, Accuracy(epsilon, delta))
+    assert guarantee.epsilon(parameters, m, delta) <= epsilon
+    if m > 1:
+        assert guarantee.epsilon(parameters, m - 1, delta) > epsilon
+
+
+@pytest.mark.parametrize("guarantee", SAMPLING, ids=key_of)
+@settings(max_examples=12)
+@given(data=st.data(), m=st.integers(1, 10**6), delta=deltas)
+def test_the_size_for_the_epsilon_of_a_size_is_no_larger(
+    guarantee: SamplingGuarantee[Any], data: st.DataObject, m: int, delta: float
+) -> None:
+    parameters = data.draw(PARAMETERS[guarantee.key])
+    epsilon = guarantee.epsilon(parameters, m, delta)
+    if 0.0 < epsilon <= 1.0:
+        assert guarantee.size(parameters, Accuracy(epsilon, delta)) <= m
+
+
+@pytest.mark.parametrize("guarantee", SAMPLING, ids=key_of)
+@settings(max_examples=12)
+@given(
+    data=st.data(),
+    m=st.integers(1, 10**5),
+    more=st.integers(1, 10**5),
+    delta=deltas,
+    factor=st.floats(1.0, 5.0),
+)
+def test_epsilon_falls_with_size_and_delta_and_size_with_epsilon_and_delta(
+    guarantee: SamplingGuarantee[Any], data: st.DataObject, m: int, more: int, delta: float, factor: float
+) -> None:
+    parameters = data.draw(PARAMETERS[guarantee.key])
+    risk = min(0.99, factor * delta)
+    rounded_up = 1 + 1e3 * EPS
+    assert (
+        guarantee.epsilon(parameters, m + more, delta) <= guarantee.epsilon(parameters, m, delta) * rounded_up
+    )
+    assert guarantee.epsilon(parameters, m, risk) <= guarantee.epsilon(parameters, m, delta) * rounded_up
+    base = guarantee.size(parameters, Accuracy(0.2, delta))
+    assert guarantee.size(parameters, Accuracy(min(1.0, 0.2 * factor), delta)) <= base
+    assert guarantee.size(parameters, Accuracy(0.2, risk)) <= base
+
+
+@pytest.mark.parametrize("guarantee", [g for g in SAMPLING if g.key not in {"E1-H", "TOP", "MC"}], ids=key_of)
+@settings(max_examples=12)
+@given(data=st.data(), factor=st.floats(1.0, 5.0), delta=deltas)
+def test_size_grows_with_the_total(
+    guarantee: SamplingGuarantee[Any], data: st.DataObject, factor: float, delta: float
+) -> None:
+    small = data.draw(PARAMETERS[guarantee.key])
+    fields = {name: getattr(small, name) for name in type(small).__dataclass_fields__}
+    large = type(small)(**(fields | {"total_sensitivity": factor * small.total_sensitivity}))
+    accuracy = Accuracy(0.2, delta)
+    assert guarantee.size(large, accuracy) >= guarantee.size(small, accuracy)
+    assert guarantee.epsilon(large, 1000, delta) >= guarantee.epsilon(small, 1000, delta) * (1 - 1e3 * EPS)
+
+
+def test_claims_ask_their_guarantee() -> None:
+    claim = Claim(FinitePoisson(), FiniteClass(5.0, 3))
+    m = claim.size(Accuracy(0.2, 0.1))
+    assert m == FinitePoisson().size(FiniteClass(5.0, 3), Accuracy(0.2, 0.1))
+    assert claim.accuracy(m, 0.1).epsilon <= 0.2
+    assert claim.accuracy(m, 0.1).delta == 0.1
+
+
+# ---- which samplers a proof covers
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES, ids=key_of)
+@pytest.mark.parametrize("scheme", Scheme, ids=key_of)
+def test_asking_for_a_scheme_that_the_proof_does_not_cover_is_an_error(
+    guarantee: Guarantee, scheme: Scheme
+) -> None:
+    if scheme in guarantee.schemes:
+        guarantee.require(scheme)
+        return
+    with pytest.raises(AssumptionError) as caught:
+        guarantee.require(scheme)
+    assert guarantee.key in str(caught.value)
+    assert scheme.value in str(caught.value)
+    assert all(covered.value in str(caught.value) for covered in guarantee.schemes)
+
+
+def test_the_schemes_are_those_of_the_proofs() -> None:
+    covered = {g.key: {s.name for s in g.schemes} for g in GUARANTEES}
+    assert covered == {
+        "E1": {"WITH_REPLACEMENT"},
+        "E1-KL": {"WITH_REPLACEMENT"},
+        "E1-P": {"POISSON"},
+        "E1-F": {"FIXED_SIZE"},
+        "E1-H": {"HYBRID"},
+        "TOP": {"TOP"},
+        "DM": {"POISSON", "FIXED_SIZE", "WITH_REPLACEMENT"},
+        "E2": {"WITH_REPLACEMENT"},
+        "E4": {"WITH_REPLACEMENT"},
+        "E4-P": {"POISSON"},
+        "MC": {"WITH_REPLACEMENT", "POISSON", "FIXED_SIZE"},
+        "LEV": set(),
+        "LEWIS": set(),
+    }
+
+
+def test_the_bounds_for_draws_with_replacement_do_break_under_poisson_sampling() -> None:
+    """Equal costs, n points, t = 1: every draw is exact, the Poisson count is not."""
+    n, m, epsilon = 200, 20, 0.2
+    counts = np.arange(n + 1)
+    failing = float(binom.pmf(counts, n, m / n)[np.abs(counts / m - 1.0) > epsilon].sum())
+    assert failing > 0.25
+    assert FiniteRelativeEntropy().epsilon(FiniteClass(1.0), m, 1e-6) < epsilon
+    assert FinitePoisson().epsilon(FiniteClass(1.0), m, failing) >= epsilon
+
+
+# ---- metadata
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES, ids=key_of)
+def test_every_guarantee_is_completely_described(guarantee: Guarantee) -> None:
+    assert guarantee.key
+    assert guarantee.title
+    assert guarantee.statement.rstrip().endswith((".", ")"))
+    assert guarantee.citation.key.isascii()
+    assert guarantee.citation.text
+    assert isinstance(guarantee.status, Status)
+    assert isinstance(guarantee.quantifier, Quantifier)
+    assert guarantee.assumptions
+    assert all(a.statement for a in guarantee.assumptions)
+    assert all(isinstance(s, Scheme) for s in guarantee.schemes)
+    assert bool(guarantee.schemes) == isinstance(guarantee, SamplingGuarantee)
+    assert inspect.getdoc(type(guarantee))
+    assert guarantee.key in repr(guarantee)
+
+
+def test_keys_are_unique_and_statements_differ() -> None:
+    assert len({g.key for g in GUARANTEES}) == len({g.statement for g in GUARANTEES}) == len(GUARANTEES)
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize("guarantee", SAMPLING, ids=key_of)
+@pytest.mark.parametrize("epsilon", [0.0, 1.1, math.inf])
+def test_an_epsilon_out_of_range_is_refused(guarantee: SamplingGuarantee[Any], epsilon: float) -> None:
+    with pytest.raises(ValueError, match="epsilon = "):
+        guarantee.size(example(guarantee.key), Accuracy(epsilon, 0.1))
+
+
+@pytest.mark.parametrize("guarantee", SAMPLING, ids=key_of)
+@pytest.mark.parametrize("delta", [-0.1, 0.0, 1.0, 2.0, math.nan])
+def test_a_delta_out_of_range_is_refused(guarantee: SamplingGuarantee[Any], delta: float) -> None:
+    if guarantee.key == "TOP" and delta in (0.0, 1.0):
+        return  # nothing is random
+    with pytest.raises(ValueError, match="delta = "):
+        guarantee.epsilon(example(guarantee.key), 10, delta)
+
+
+@pytest.mark.parametrize("guarantee", SAMPLING, ids=key_of)
+def test_a_size_that_is_no_positive_integer_is_refused(guarantee: SamplingGuarantee[Any]) -> None:
+    parameters = example(guarantee.key)
+    with pytest.raises(ValueError, match="size = 0 is too small"):
+        guarantee.epsilon(parameters, 0, 0.1)
+    with pytest.raises(TypeError, match=r"size = 2\.5 is not an integer"):
+        guarantee.epsilon(parameters, 2.5, 0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: FiniteClass(0.9), AssumptionError, "total_sensitivity = 0.9 is below 1"),
+        (lambda: FiniteClass(math.inf), ValueError, "total_sensitivity = inf is not finite"),
+        (lambda: FiniteClass(2.0, 0), ValueError, "queries = 0 is too small"),
+        (lambda: FiniteClass(2.0, 1.5), TypeError, "queries = 1.5 is not an integer"),  # type: ignore[arg-type]
+        (lambda: SensitivityProfile([0.4, 0.5]), AssumptionError, "total_sensitivity = 0.9 is below 1"),
+        (lambda: SensitivityProfile([1.0, -0.5]), ValueError, r"values\[1\] = -0.5 is negative"),
+        (lambda: SensitivityProfile([[1.0, 0.5]]), ValueError, r"values has shape \(1, 2\)"),
+        (lambda: VCClass(2.0, 0), ValueError, "dimension = 0 is too small"),
+        (lambda: VCClass(2.0, 3, 0), ValueError, "unions = 0 is too small"),
+        (lambda: LipschitzClass(2.0, 0.0), ValueError, "norm_ratio = 0 is not positive"),
+        (lambda: LipschitzClass(2.0, 1.0, -1.0), ValueError, "range_ratio = -1 is not positive"),
+        (lambda: LipschitzClass(2.0, outputs=0), ValueError, "outputs = 0 is too small"),
+        (lambda: SubspaceClass(2.0, 3), AssumptionError, "total_sensitivity = 2 is below the rank 3"),
+        (lambda: SubspaceClass(2.0, 0), ValueError, "rank = 0 is too small"),
+    ],
+)
+def test_invalid_parameters_are_named(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_total_below_one_by_rounding_counts_as_one() -> None:
+    assert FiniteClass(1.0 - 1e-9).total_sensitivity == 1.0
+    assert SubspaceClass(3.0 * (1 - 1e-9), 3).total_sensitivity == 3.0
+
+
+@given(st.integers(1, 10**9), st.floats(0.0, 4.0))
+def test_least_integer_is_exact_from_any_estimate(answer: int, misjudged: float) -> None:
+    assert least_integer(lambda m: m >= answer, answer * misjudged) == answer
+
+
+def test_least_integer_refuses_an_infinite_estimate() -> None:
+    with pytest.raises(OverflowError, match="no finite size"):
+        least_integer(lambda m: True, math.inf)
