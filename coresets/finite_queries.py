@@ -107,11 +107,16 @@ class FiniteQueries:
         """Exact sensitivities, the largest share over the queries; free queries are skipped."""
         xp = array_namespace(data.points)
         worst = xp.zeros_like(data.weights)
+        # Scaled to a maximum of 1 first: the shares do not change and their sum cannot overflow.
+        masses = data.weights / xp.max(data.weights)
         for query in self.queries:
-            weighted = data.weights * self.costs(data, query)
-            total = xp.sum(weighted)
-            if float(total) > 0.0:
-                worst = xp.maximum(worst, weighted / total)
+            costs = self.costs(data, query)
+            largest = xp.max(costs)
+            if float(largest) > 0.0:
+                weighted = masses * (costs / largest)
+                total = xp.sum(weighted)
+                if float(total) > 0.0:
+                    worst = xp.maximum(worst, weighted / total)
         return Sensitivities(worst)
 
     def claim(self, data: WeightedSet, sensitivities: Sensitivities, scheme: Scheme) -> Claim:

@@ -201,6 +201,30 @@ class SamplingGuarantee(Guarantee, Generic[P]):
         """
         return self._epsilon(parameters, check_integer(size, "size", at_least=1), self._check_delta(delta))
 
+    def mean_epsilon(self, parameters: P, size: int, delta: float, coresets: int) -> float:
+        """Error promised for the mean of the answers of several independent coresets.
+
+        Every bound here is one of exponential moments, which multiply over independent coresets:
+        their mean obeys the bound of a single coreset with all their points together.
+
+        Parameters
+        ----------
+        parameters : P
+            The quantities of the bound.
+        size : int
+            Size of each coreset.
+        delta : float
+            Failure probability in (0, 1).
+        coresets : int
+            How many, at least 1.
+        """
+        size = check_integer(size, "size", at_least=1)
+        coresets = check_integer(coresets, "coresets", at_least=1)
+        return self._mean_epsilon(parameters, size, self._check_delta(delta), coresets)
+
+    def _mean_epsilon(self, parameters: P, size: int, delta: float, coresets: int) -> float:
+        return self._epsilon(parameters, size * coresets, delta)
+
 
 @dataclass(frozen=True)
 class Claim:

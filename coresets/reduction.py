@@ -80,8 +80,9 @@ class SensitivityReducer:
     sampler : Sampler
         How to draw; Poisson sampling by default.
     defensive : bool
-        Add each point's share of the mass to its sensitivity. The total grows by 1 and the
-        total weight is preserved as well (guarantee DM).
+        Add each point's share of the mass to its sensitivity. The total grows by 1 and no point
+        with mass is out of reach. The stated accuracy is that of the loss; ask ``DefensiveMixing``
+        for a size that keeps the total weight as well.
     delta : float
         Failure probability at which the accuracy of a coreset of given *size* is stated.
 
@@ -150,7 +151,8 @@ class SensitivityReducer:
             Points, weights and labels.
         size : int, optional
             Number of draws or (expected) kept points, at least 1. A size that reaches the number
-            of points returns all of them, exactly.
+            of points returns all of them, exactly. Poisson sampling of a very small size may keep
+            nothing at all.
         accuracy : Accuracy, optional
             Relative error and failure probability; the size follows from the theorem. Exactly one
             of size and accuracy must be given.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from coresets.accuracy import Accuracy
 from coresets.guarantee import Guarantee
-from proofs_check.attack import Trial
+from proofs_check.trials import Trial
 from proofs_check.workloads import Workload
 
 __all__ = ["Check", "Fault", "Profile", "Scenario"]
@@ -53,10 +53,14 @@ class Fault:
         Key into the check's list of faults.
     trial : callable
         Error of one run of the broken construction.
+    power : float, optional
+        Probability with which the test must refute it, where that can be computed beforehand; a
+        pilot estimates it otherwise.
     """
 
     name: str
     trial: Trial
+    power: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ class Scenario:
         Broken versions.
     at_size : callable, optional
         ``at_size(m)`` gives the trial and the promised epsilon at another size.
+    trials : int, optional
+        Number of trials; by default as many as the profile's error rates need. With one trial,
+        delta itself is the false-alarm rate.
     note : str
         Anything a reader should know.
     vacuous : str
@@ -89,6 +96,7 @@ class Scenario:
     trial: Trial
     faults: tuple[Fault, ...] = ()
     at_size: Callable[[int], tuple[Trial, float]] | None = None
+    trials: int | None = None
     note: str = ""
     vacuous: str = ""
 

@@ -16,26 +16,28 @@ from scipy.optimize import linprog
 from coresets.errors import SolverError
 from coresets.weighted_set import WeightedSet
 
-__all__ = ["LargestPowerShares", "largest_absolute_shares", "largest_square_shares"]
+__all__ = ["LargestPowerShares", "largest_absolute_shares", "largest_square_shares", "orthonormal_columns"]
 
 Floats = npt.NDArray[np.float64]
 
 
-def _balanced(rows: Floats) -> Floats:
-    """Coordinates of the row space, after scaling the columns; small rows keep their digits."""
+def orthonormal_columns(rows: Floats) -> Floats:
+    """Orthonormal basis of the column space of a matrix, one row for each of its rows.
+
+    By a singular value decomposition after scaling the columns, so that small rows keep their
+    digits. The number of columns is the numerical rank.
+    """
     scaled = rows / np.maximum(np.abs(rows).max(axis=0), 1e-300)
     _, values, right = np.linalg.svd(scaled, full_matrices=False)
     cut = values[0] * max(rows.shape) * np.finfo(np.float64).eps
-    return scaled @ right[values > cut].T
+    coordinates = scaled @ right[values > cut].T
+    return coordinates @ np.linalg.inv(np.linalg.qr(coordinates, mode="r"))
 
 
-def _coordinates(rows: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
+def _moving(rows: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
     """Indices of the rows that are not zero, and orthonormal coordinates of these."""
     moving = np.flatnonzero(np.any(rows != 0.0, axis=1))
-    if moving.size == 0:
-        return moving, np.zeros((0, 0))
-    coordinates = _balanced(rows[moving])
-    return moving, coordinates @ np.linalg.inv(np.linalg.qr(coordinates, mode="r"))
+    return moving, orthonormal_columns(rows[moving]) if moving.size else np.zeros((0, 0))
 
 
 def largest_square_shares(data: WeightedSet) -> Floats:
@@ -44,11 +46,8 @@ def largest_square_shares(data: WeightedSet) -> Floats:
     The share is evaluated at the query, not by a formula for the maximum: whatever the query, it
     is attained, so a bound below it is wrong.
     """
-    rows = _balanced(np.asarray(data.points) * np.sqrt(np.asarray(data.weights))[:, None])
-    if rows.shape[1] == 0:
-        return np.zeros(data.n)
-    gram = rows.T @ rows
-    images = np.square(rows @ np.linalg.solve(gram, rows.T))  # column i: all points at the query of point i
+    rows = orthonormal_columns(np.asarray(data.points) * np.sqrt(np.asarray(data.weights))[:, None])
+    images = np.square(rows @ rows.T)  # column i: all points at the query of point i
     totals = images.sum(axis=0)
     return np.divide(np.diagonal(images), totals, out=np.zeros(data.n), where=totals > 0.0)
 
@@ -57,14 +56,14 @@ def largest_absolute_shares(data: WeightedSet) -> Floats:
     """Exact sensitivities of sums of w |p.x|, one linear programme a point.
 
     By duality the largest |a.x| subject to sum |a_q.x| <= 1 is the least max norm of y with
-    A^T y = a.
+    A^T y = a; the share is evaluated at the query that solves it.
 
     Raises
     ------
     SolverError
         If a linear programme is not solved.
     """
-    moving, coordinates = _coordinates(np.asarray(data.points) * np.asarray(data.weights)[:, None])
+    moving, coordinates = _moving(np.asarray(data.points) * np.asarray(data.weights)[:, None])
     out = np.zeros(data.n)
     n, rank = coordinates.shape
     # Unknowns (y, s): minimise s subject to A^T y = a_i and -s <= y_j <= s.
@@ -83,7 +82,10 @@ def largest_absolute_shares(data: WeightedSet) -> Floats:
         )
         if solved.status != 0:
             raise SolverError(f"the linear programme for point {position} was not solved: {solved.message}")
-        out[position] = solved.x[-1]
+        # The multipliers of A^T y = a are the maximising query; its share is attained whatever the
+        # solver's tolerance.
+        images = np.abs(coordinates @ solved.eqlin.marginals)
+        out[position] = images[np.searchsorted(moving, position)] / images.sum()
     return out
 
 
@@ -106,7 +108,7 @@ class LargestPowerShares:
     def __call__(self, data: WeightedSet) -> Floats:
         """Attained share of every point."""
         scale = np.asarray(data.weights) ** (1.0 / self.power)
-        moving, coordinates = _coordinates(np.asarray(data.points) * scale[:, None])
+        moving, coordinates = _moving(np.asarray(data.points) * scale[:, None])
         out = np.zeros(data.n)
         if moving.size == 0:
             return out

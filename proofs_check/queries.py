@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from coresets.sensitivity import lewis_weights, orthonormaliser
 from coresets.weighted_set import WeightedSet
+from proofs_check.oracles import orthonormal_columns
 
 __all__ = ["AbsoluteWorst", "FiniteWorst", "HalfLineWorst", "SquaresWorst", "WorstError"]
 
@@ -58,14 +59,22 @@ class FiniteWorst:
         keep = totals[:, 0] > 0.0
         return cls(weighted[keep] / totals[keep])
 
+    def ratios(self, indices: Indices, factors: Floats) -> Floats:
+        """Answer of the coreset to every query, relative to the full answer."""
+        return self.shares[:, indices] @ factors
+
     def __call__(self, indices: Indices, factors: Floats) -> float:
         """Largest relative error of the coreset."""
-        return float(np.max(np.abs(self.shares[:, indices] @ factors - 1.0), initial=0.0))
+        return float(np.max(np.abs(self.ratios(indices, factors) - 1.0), initial=0.0))
 
 
 @dataclass(frozen=True, eq=False)
 class SquaresWorst:
-    """All linear queries under sums of squares: extreme singular values in whitened coordinates."""
+    """All linear queries under sums of squares: extreme eigenvalues in whitened coordinates.
+
+    The whitening is not the one that the leverage scores came from: a direction that both missed
+    would be missed by the sampler and by the attack on it.
+    """
 
     data: WeightedSet
     whitened: Floats = field(init=False)
@@ -73,8 +82,7 @@ class SquaresWorst:
     def __post_init__(self) -> None:
         rows = np.asarray(self.data.points, dtype=np.float64)
         weights = np.asarray(self.data.weights, dtype=np.float64)
-        whitened = (rows @ orthonormaliser(rows, weights)) * np.sqrt(weights)[:, None]
-        object.__setattr__(self, "whitened", whitened)
+        object.__setattr__(self, "whitened", orthonormal_columns(rows * np.sqrt(weights)[:, None]))
 
     def __call__(self, indices: Indices, factors: Floats) -> float:
         """Largest relative error of the coreset."""
@@ -125,6 +133,7 @@ class AbsoluteWorst:
 
     data: WeightedSet
     starts: int = 4
+    climbers: int = 3
     steps: int = 16
     rows: Floats = field(init=False)
     order: Indices = field(init=False)
@@ -160,7 +169,11 @@ class AbsoluteWorst:
         directions = np.ones((1, 1))  # on a line, all queries are multiples of one
         if self.rows.shape[1] > 1:
             starts = self._directions(excess)
-            directions = np.concatenate([self._ascend(starts, excess), self._ascend(starts, -excess)], axis=1)
+            images = np.abs(self.rows @ starts)
+            order = np.argsort((excess @ images) / np.sum(images, axis=0))
+            # Climbing is dear: upwards from the highest starts, downwards from the lowest.
+            above, below = starts[:, order[-self.climbers :]], starts[:, order[: self.climbers]]
+            directions = np.concatenate([self._ascend(above, excess), self._ascend(below, -excess)], axis=1)
         absolute = np.abs(self.rows @ directions)
         return float(np.max(np.abs(excess @ absolute) / np.sum(absolute, axis=0)))
 

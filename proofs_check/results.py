@@ -87,7 +87,8 @@ class FaultResult:
     required : bool
         Whether that power was large enough to demand a refutation.
     result : TestResult
-        The test of the broken construction against the honest claim.
+        The test of the broken construction against the honest claim; the pilot, which judges
+        nothing, if the fault was not demanded.
     """
 
     name: str
@@ -177,13 +178,14 @@ class ScenarioResult:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One guarantee on all its workloads."""
+    """One guarantee on all its workloads; ``faults`` names all that its check plants."""
 
     key: str
     title: str
     statement: str
     scenarios: tuple[ScenarioResult, ...]
     seconds: float = 0.0
+    faults: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -206,9 +208,16 @@ class CheckResult:
         )
 
     @property
+    def untested_faults(self) -> tuple[str, ...]:
+        """Faults of the check that no scenario had the power to demand: they have shown nothing."""
+        demanded = {fault.name for s in self.scenarios for fault in s.faults if fault.required}
+        return tuple(name for name in self.faults if name not in demanded)
+
+    @property
     def ok(self) -> bool:
-        """Not refuted, at least one fault was powerful enough to be demanded, and none was missed."""
-        return self.verdict is not Verdict.REFUTED and self.required_faults > 0 and not self.missed_faults
+        """Not refuted, every fault was demanded somewhere, and none that was demanded was missed."""
+        refuted = self.verdict is Verdict.REFUTED
+        return not (refuted or self.missed_faults or self.untested_faults) and self.required_faults > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +296,7 @@ class RunResult:
             entry["verdict"] = check.verdict.value
             entry["ok"] = check.ok
             entry["missed_faults"] = list(check.missed_faults)
+            entry["untested_faults"] = list(check.untested_faults)
             for scenario, part in zip(check.scenarios, entry["scenarios"], strict=True):
                 part["ratio"] = scenario.ratio
                 part["verdict"] = scenario.verdict.value

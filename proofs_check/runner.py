@@ -10,30 +10,26 @@ from __future__ import annotations
 import os
 import platform
 import time
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from coresets._validate import check_integer
 from proofs_check import scaling
-from proofs_check.attack import Trial, failure_rate_at_least, test_claim, test_exactly, vacuous
 from proofs_check.check import Check, Profile, Scenario
 from proofs_check.checks import CHECKS
-from proofs_check.design import Design
-from proofs_check.results import CheckResult, Curve, FaultResult, RunResult, ScalingFit, ScenarioResult
+from proofs_check.judge import ScenarioTest, named_generator, run_scenario
+from proofs_check.results import CheckResult, RunResult, ScalingFit, ScenarioResult
 from proofs_check.workloads import Workload, adversarial, degenerate, from_directory, real, wide
 
-__all__ = ["FALSE_ALARM", "PROFILES", "Options", "run", "run_scenario"]
+__all__ = ["FALSE_ALARM", "FAULT_MISS", "PROFILES", "Options", "run"]
 
 FALSE_ALARM = 1e-3  # probability that a whole run refutes anything that is true
+FAULT_MISS = 1e-3  # a fault is demanded if a pilot promises its capture but for a share of this
 
 PROFILES = {
     "quick": Profile(
@@ -97,126 +93,6 @@ class Options:
                 raise ValueError(f"{key!r} is not a guarantee; known are {', '.join(sorted(known))}")
 
 
-def _generator(seed: int, *names: str) -> np.random.Generator:
-    """Generator that depends on the seed and the names only."""
-    return np.random.default_rng(
-        np.random.SeedSequence([seed, *(zlib.crc32(name.encode()) for name in names)])
-    )
-
-
-@dataclass(frozen=True)
-class _Test:
-    """How one scenario is tested."""
-
-    profile: Profile
-    false_alarm: float
-    seed: int
-    check: str
-    queries: str
-
-    def rng(self, scenario: Scenario, arm: str) -> np.random.Generator:
-        return _generator(self.seed, self.check, scenario.workload.name, arm)
-
-
-def run_scenario(scenario: Scenario, test: _Test) -> ScenarioResult:
-    """Test one scenario: the honest construction, its planted faults, and its error curve."""
-    claimed = scenario.claimed
-    faults: tuple[FaultResult, ...] = ()
-    curve = None
-    if scenario.vacuous:
-        honest = vacuous()
-    else:
-        if claimed.delta > 0.0:
-            design = Design.plan(
-                delta=claimed.delta,
-                detect=test.profile.detect,
-                false_alarm=test.false_alarm,
-                miss=test.profile.miss,
-            )
-            judge = partial(_judge, claimed=claimed, design=design)
-            power = design.power
-        else:
-            judge, power = partial(_judge_exactly, epsilon=claimed.epsilon), _certain
-        honest = judge(scenario.trial, test.rng(scenario, "honest"), stop=False)
-        faults = tuple(
-            _plant(fault.name, fault.trial, scenario, test, judge, power) for fault in scenario.faults
-        )
-    if scenario.at_size is not None:
-        curve = _curve(scenario, test)
-    return ScenarioResult(
-        workload=scenario.workload.name,
-        kind=scenario.workload.kind,
-        n=scenario.workload.n,
-        d=scenario.workload.d,
-        size=scenario.size,
-        epsilon=claimed.epsilon,
-        delta=claimed.delta,
-        queries=test.queries,
-        honest=honest,
-        faults=faults,
-        curve=curve,
-        note=scenario.vacuous or scenario.note,
-    )
-
-
-def _judge(trial: Trial, rng: np.random.Generator, *, stop: bool, claimed: Any, design: Design) -> Any:
-    return test_claim(trial, claimed, design, rng, stop_when_refuted=stop)
-
-
-def _judge_exactly(trial: Trial, rng: np.random.Generator, *, stop: bool, epsilon: float) -> Any:
-    del stop  # there is one trial
-    return test_exactly(trial, epsilon, rng)
-
-
-def _certain(rate: float) -> float:
-    """Power of a test in which one failure refutes and nothing is random."""
-    return float(rate > 0.0)
-
-
-def _plant(
-    name: str,
-    trial: Trial,
-    scenario: Scenario,
-    test: _Test,
-    judge: Callable[..., Any],
-    power: Callable[[float], float],
-) -> FaultResult:
-    """Test a broken construction, after a pilot has told whether this design must catch it."""
-    pilot = test.profile.pilot if scenario.claimed.delta > 0.0 else 1
-    pilot_rng = test.rng(scenario, f"pilot of {name}")
-    if scenario.claimed.delta > 0.0:
-        rate = failure_rate_at_least(trial, scenario.claimed.epsilon, pilot_rng, pilot)
-    else:
-        rate = float(test_exactly(trial, scenario.claimed.epsilon, pilot_rng).failures)
-    chance = power(rate) if rate > 0.0 else 0.0
-    return FaultResult(
-        name=name,
-        description=_described(test.check, name),
-        power=chance,
-        required=chance >= 1.0 - test.profile.miss,
-        result=judge(trial, test.rng(scenario, name), stop=True),
-    )
-
-
-def _described(key: str, name: str) -> str:
-    return next(check.faults[name] for check in CHECKS if check.key == key)
-
-
-def _curve(scenario: Scenario, test: _Test) -> Curve:
-    """Error quantiles and bound at sizes up to the scenario's own, in equal ratios."""
-    assert scenario.at_size is not None  # the caller has checked
-    smallest = max(2.0, scenario.size / 2.0 ** (test.profile.curve_sizes - 1))
-    sizes = np.unique(np.geomspace(smallest, scenario.size, test.profile.curve_sizes).astype(int))
-    typical, quantile, bound = [], [], []
-    for size, child in zip(sizes, test.rng(scenario, "curve").spawn(sizes.size), strict=True):
-        trial, epsilon = scenario.at_size(int(size))
-        errors = [trial(c) for c in child.spawn(test.profile.curve_trials)]
-        typical.append(float(np.median(errors)))
-        quantile.append(float(np.quantile(errors, 1.0 - scenario.claimed.delta, method="inverted_cdf")))
-        bound.append(epsilon)
-    return Curve(tuple(int(s) for s in sizes), tuple(typical), tuple(quantile), tuple(bound))
-
-
 @dataclass(frozen=True)
 class _Outcome:
     """What one job returns, with its place in the plan."""
@@ -226,7 +102,7 @@ class _Outcome:
     seconds: float
 
 
-def _scenario_job(place: tuple[int, int], scenario: Scenario, test: _Test) -> _Outcome:
+def _scenario_job(place: tuple[int, int], scenario: Scenario, test: ScenarioTest) -> _Outcome:
     start = time.perf_counter()
     with threadpool_limits(limits=1):  # the matrices are small and the processes fill the cores
         result = run_scenario(scenario, test)
@@ -237,7 +113,7 @@ def _scaling_job(place: tuple[int, int], kind: str, workload: Workload, trials: 
     start = time.perf_counter()
     measure = scaling.vary_epsilon if kind == "epsilon" else scaling.vary_dimension
     with threadpool_limits(limits=1):
-        fit = measure(workload, trials=trials, rng=_generator(seed, "scaling", kind, workload.name))
+        fit = measure(workload, trials=trials, rng=named_generator(seed, "scaling", kind, workload.name))
     return _Outcome(place, fit, time.perf_counter() - start)
 
 
@@ -291,9 +167,12 @@ def run(
     # One budget: every test that can raise a false alarm gets an equal share of it.
     tests = sum(not scenario.vacuous for scenarios in plan for scenario in scenarios)
     share = FALSE_ALARM / max(1, tests)
+    # And one for faults that are demanded and then slip through by bad luck.
+    planted = sum(len(scenario.faults) for scenarios in plan for scenario in scenarios)
+    fault_miss = FAULT_MISS / max(1, planted)
     jobs = [
         delayed(_scenario_job)(
-            (i, j), scenario, _Test(profile, share, options.seed, check.key, check.queries)
+            (i, j), scenario, ScenarioTest(profile, share, fault_miss, options.seed, check)
         )
         for i, (check, scenarios) in enumerate(zip(chosen, plan, strict=True))
         for j, scenario in enumerate(scenarios)
@@ -320,6 +199,7 @@ def run(
                 title=check.guarantee.title,
                 statement=check.guarantee.statement,
                 scenarios=tuple(o.result for o in found if isinstance(o.result, ScenarioResult)),
+                faults=tuple(check.faults),
                 seconds=sum(o.seconds for o in found),
             )
         )

@@ -26,10 +26,10 @@ from coresets._random import host_generator
 from coresets.accuracy import Accuracy
 from coresets.reduction import Loss
 from coresets.weighted_set import Coreset, WeightedSet, to_host
-from proofs_check.attack import test_claim, test_exactly
 from proofs_check.design import Design
 from proofs_check.queries import AbsoluteWorst, FiniteWorst, SquaresWorst, WorstError
 from proofs_check.results import TestResult, Verdict
+from proofs_check.trials import test_claim, test_exactly
 
 __all__ = [
     "AttackReport",

@@ -107,7 +107,7 @@ def _named(name: str, points: npt.ArrayLike, labels: npt.ArrayLike | None = None
 
 
 def real(max_points: int = 4000) -> tuple[Workload, ...]:
-    """Seven sets that scikit-learn bundles: five tables, and the pixels of two photographs.
+    """Sets that scikit-learn bundles: five tables, one of them also with weights, and two photographs.
 
     Parameters
     ----------
@@ -121,9 +121,16 @@ def real(max_points: int = 4000) -> tuple[Workload, ...]:
         *(_named(f"{name} pixels", _strided(pixels, max_points)) for name, pixels in _photographs()),
         _named("breast cancer", cancer.data),
         _named("diabetes", diabetes.data, diabetes.target),
+        _weighted("diabetes, weighted", diabetes.data, diabetes.target),
         _named("wine", wine.data),
         _named("iris", iris.data),
     )
+
+
+def _weighted(name: str, points: npt.ArrayLike, target: npt.ArrayLike) -> Workload:
+    """The same, with the positive target as mass too: patients weigh as their disease has advanced."""
+    plain = _named(name, points, target)
+    return Workload(name, "real", WeightedSet(plain.data.points, target, plain.data.labels))
 
 
 def _photographs() -> Iterator[tuple[str, Floats]]:

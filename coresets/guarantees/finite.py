@@ -173,7 +173,11 @@ class FiniteHybrid(SamplingGuarantee[SensitivityProfile]):
         return least_integer(holds, min(remainders.size, remainders[0] * _kappa(epsilon, level)))
 
     def _epsilon(self, parameters: SensitivityProfile, size: int, delta: float) -> float:
-        kappa = self._best_kappa(parameters.remainders(), size)
+        return self._mean_epsilon(parameters, size, delta, 1)
+
+    def _mean_epsilon(self, parameters: SensitivityProfile, size: int, delta: float, coresets: int) -> float:
+        # The sure part is the same in all coresets; the draws from the rest add up.
+        kappa = coresets * self._best_kappa(parameters.remainders(), size)
         return 0.0 if kappa == np.inf else float(_per_kappa(kappa).epsilon(1, delta / parameters.queries))
 
 
@@ -201,6 +205,9 @@ class TopRemainder(SamplingGuarantee[SensitivityProfile]):
     def _epsilon(self, parameters: SensitivityProfile, size: int, delta: float) -> float:
         remainders = parameters.remainders()
         return float(remainders[min(size, remainders.size - 1)])
+
+    def _mean_epsilon(self, parameters: SensitivityProfile, size: int, delta: float, coresets: int) -> float:
+        return self._epsilon(parameters, size, delta)  # they are all the same
 
 
 class DefensiveMixing(SamplingGuarantee[FiniteClass]):

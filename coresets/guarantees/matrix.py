@@ -41,7 +41,10 @@ class MatrixChernoff(SamplingGuarantee[SubspaceClass]):
     citation = Citation("tropp2012", "Tropp 2012, Theorem 1.1; Harvey and Olver 2014 for dependent rounding")
     status = Status.PROVED_IN_SOURCE
     assumptions = (
-        Assumption("the sensitivities are at least the leverage scores", "leverage_scores"),
+        Assumption(
+            "the sensitivities are at least the leverage scores; computed ones are, up to the numerical rank",
+            "leverage_scores",
+        ),
         Assumption("the losses are weighted squares of linear functions", "the loss"),
     )
     quantifier = Quantifier.FOR_ALL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -12,16 +12,27 @@ import numpy as np
 import numpy.typing as npt
 
 from coresets.accuracy import Accuracy
-from coresets.guarantee import Claim
+from coresets.guarantee import Claim, Scheme
 from coresets.samplers import Sampler
+from coresets.sampling import Draw
 from coresets.weighted_set import to_host
-from proofs_check.attack import Trial
 from proofs_check.check import Fault, Scenario
 from proofs_check.faults import Draws
-from proofs_check.queries import WorstError
+from proofs_check.queries import FiniteWorst, WorstError
+from proofs_check.trials import Trial
 from proofs_check.workloads import Workload
 
-__all__ = ["DELTA", "DrawTrial", "OnTorch", "drawn_scenario", "largest_useful_size"]
+__all__ = [
+    "DELTA",
+    "SHRUNK",
+    "DrawTrial",
+    "MeanTrial",
+    "OnTorch",
+    "drawn_scenario",
+    "first_size_below",
+    "largest_useful_size",
+    "mean_scenario",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,7 +41,7 @@ DELTA = 0.1  # claimed failure probability of every check; the smaller, the more
 
 @dataclass(frozen=True)
 class DrawTrial:
-    """Draw once and measure the error at the worst query."""
+    """Draw once and measure the error at the worst query; NaN, a failure, if the size is wrong."""
 
     sampler: Draws
     sensitivities: Floats
@@ -39,7 +50,68 @@ class DrawTrial:
 
     def __call__(self, rng: np.random.Generator) -> float:
         draw = self.sampler.draw(self.sensitivities, self.size, rng)
+        if isinstance(draw, Draw) and not self._keeps_its_size(draw):
+            return float("nan")
         return self.error(to_host(draw.indices), to_host(draw.kept_weights))
+
+    def _keeps_its_size(self, draw: Draw) -> bool:
+        """Whether as many points were drawn, or are expected to be, as the theorem counts."""
+        wanted = min(self.size, int(np.count_nonzero(self.sensitivities)))
+        if draw.scheme is Scheme.POISSON:
+            expected = float(to_host(draw.probabilities).sum())
+            return (
+                abs(expected - wanted) <= self.sensitivities.size * float(np.finfo(np.float64).eps) * wanted
+            )
+        drawn = int(to_host(draw.kept_counts).sum())
+        return drawn == self.size or (draw.scheme is not Scheme.WITH_REPLACEMENT and drawn == wanted)
+
+
+@dataclass(frozen=True)
+class MeanTrial:
+    """Error of the mean answer of many independent draws.
+
+    A single draw may be off by its whole epsilon, so a bias of that order passes unseen. The mean
+    of many draws has a far smaller epsilon.
+    """
+
+    sampler: Draws
+    sensitivities: Floats
+    size: int
+    error: FiniteWorst
+    factor: float = 1.0
+
+    def __call__(self, rng: np.random.Generator) -> float:
+        ratios = np.zeros(self.error.shares.shape[0])
+        for child in rng.spawn(_DRAWS):
+            draw = self.sampler.draw(self.sensitivities, self.size, child)
+            ratios += self.error.ratios(to_host(draw.indices), to_host(draw.kept_weights))
+        return float(np.max(np.abs(self.factor * ratios / _DRAWS - 1.0)))
+
+
+def mean_scenario(
+    workload: Workload, claim: Claim, sampler: Draws, sensitivities: Floats, error: FiniteWorst, *, size: int
+) -> Scenario:
+    """Test of the mean of many draws, with weights a fifth too small as the planted fault."""
+    epsilon = claim.guarantee.mean_epsilon(claim.parameters, size, _MEAN_DELTA, _DRAWS)
+    honest = MeanTrial(sampler, sensitivities, size, error)
+    small = replace(honest, factor=TOO_SMALL)
+    # The honest mean is within epsilon of 1 but for delta, and then the shrunken one is this far off.
+    certain = (1.0 - TOO_SMALL) - TOO_SMALL * epsilon > epsilon
+    return Scenario(
+        workload=Workload(f"{workload.name}, mean of {_DRAWS} draws", workload.kind, workload.data),
+        size=size,
+        claimed=Accuracy(epsilon, _MEAN_DELTA),
+        trial=honest,
+        faults=(Fault(SHRUNK[0], small, power=1.0 - _MEAN_DELTA),) if certain else (),
+        trials=1,
+        vacuous="" if epsilon < 1.0 else f"epsilon = {epsilon:.2f}",
+    )
+
+
+TOO_SMALL = 0.8
+SHRUNK = ("weights a fifth too small", "all weights are multiplied by 0.8, a bias below one draw's error")
+_DRAWS = 100  # whose mean is taken
+_MEAN_DELTA = 1e-8  # failure probability of the mean: with one trial, also its false-alarm rate
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,9 @@ def headline(run: RunResult) -> str:
     parts = [f"{attacked} attacked, {refuted or 'none'} refuted", caught]
     if toothless:
         parts.append(f"{_count(toothless, 'check')} without a fault that had to be caught")
+    untested = [f"{name!r} ({check.key})" for check in run.checks for name in check.untested_faults]
+    if untested and not toothless:
+        parts.append(f"no scenario had the power to demand {', '.join(untested)}")
     return "; ".join(parts)
 
 

@@ -149,14 +149,14 @@ def test_an_invertible_map_of_the_points_changes_neither_draw_nor_error(seed: in
 
 def test_too_few_points_lose_a_direction_and_the_certificate_says_so() -> None:
     data = WeightedSet(np.eye(4))
-    low, high = embedding_extremes(data.points, data.weights, np.array([0, 2]), np.array([2.0, 2.0]))
+    low, high, _ = embedding_extremes(data.points, data.weights, np.array([0, 2]), np.array([2.0, 2.0]))
     assert (low, high) == (0.0, pytest.approx(2.0, rel=16 * EPS))
-    assert embedding_extremes(data.points, data.weights, np.zeros(0, dtype=int), np.zeros(0)) == (0.0, 0.0)
+    assert embedding_extremes(data.points, data.weights, np.zeros(0, dtype=int), np.zeros(0)) == (0.0, 0.0, 2)
 
 
 def test_data_of_rank_zero_are_kept_exactly() -> None:
     zeros = np.zeros((3, 2))
-    assert embedding_extremes(zeros, np.ones(3), np.array([1]), np.array([3.0])) == (1.0, 1.0)
+    assert embedding_extremes(zeros, np.ones(3), np.array([1]), np.array([3.0])) == (1.0, 1.0, 0)
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], np.array(["x", "y"])])

@@ -14,8 +14,8 @@ from proofs_check import faults
 from proofs_check.check import Check, Profile, Scenario
 from proofs_check.checks import CHECKS
 from proofs_check.checks._common import DELTA
+from proofs_check.judge import ScenarioTest, run_scenario
 from proofs_check.results import ScenarioResult, Verdict
-from proofs_check.runner import _Test, run_scenario
 from proofs_check.workloads import Workload, adversarial, degenerate
 
 SMALL = Profile(
@@ -41,7 +41,7 @@ def workloads() -> list[Workload]:
 
 
 def attacked(check: Check, scenario: Scenario) -> ScenarioResult:
-    return run_scenario(scenario, _Test(SMALL, 1e-6, 0, check.key, check.queries))
+    return run_scenario(scenario, ScenarioTest(SMALL, 1e-6, 1e-3, 0, check))
 
 
 def test_every_guarantee_has_one_check_and_every_check_a_guarantee() -> None:

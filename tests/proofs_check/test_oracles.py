@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import linprog
 
 from coresets.weighted_set import WeightedSet
-from proofs_check.oracles import largest_absolute_shares, largest_square_shares
+from proofs_check.oracles import LargestPowerShares, largest_absolute_shares, largest_square_shares
 
 ROUNDING = 1e5 * float(
     np.finfo(np.float64).eps
@@ -113,3 +113,32 @@ class TestDegenerate:
         data = weighted(12, 3)
         other = WeightedSet(data.points * [1e-6, 1.0, 1e6], 1e8 * data.weights)
         assert oracle(other) == pytest.approx(oracle(data), abs=SOLVED)  # type: ignore[operator]
+
+
+# The objective is good to Clarabel's default 1e-8, the share to its power-th root at worst tenfold.
+CONVEX = 1e-6
+
+
+@pytest.mark.parametrize(("power", "exact"), [(1.0, largest_absolute_shares), (2.0, largest_square_shares)])
+def test_convex_programmes_agree_with_the_special_cases(power: float, exact: object) -> None:
+    data = weighted(10, 3)
+    expected = exact(data)  # type: ignore[operator]
+    assert LargestPowerShares(power)(data) == pytest.approx(expected, abs=CONVEX)
+
+
+@pytest.mark.parametrize("power", [1.5, 3.0, 4.0])
+def test_convex_programmes_find_the_largest_share_in_the_plane(power: float) -> None:
+    data = weighted(8, 2)
+    angles = np.linspace(0.0, np.pi, 40_001)
+    searched = shares(data, np.stack([np.cos(angles), np.sin(angles)]), power).max(axis=1)
+    # The share is smooth about its maximum, so the grid misses it by the square of the spacing.
+    assert LargestPowerShares(power)(data) == pytest.approx(searched, abs=CONVEX)
+
+
+def test_convex_programmes_pass_over_points_at_the_origin() -> None:
+    points = weighted(6, 2).points.copy()
+    points[2] = 0.0
+    found = LargestPowerShares(1.5)(WeightedSet(points))
+    assert found[2] == 0.0
+    assert found[found > 0.0].size == 5
+    assert np.array_equal(LargestPowerShares(1.5)(WeightedSet(np.zeros((3, 2)))), np.zeros(3))

@@ -15,7 +15,7 @@ from joblib import parallel_config
 
 from coresets.accuracy import Accuracy
 from coresets.samplers import Poisson
-from coresets.sampling import poisson_from_probabilities
+from coresets.sampling import inclusion_probabilities, poisson_from_probabilities
 from coresets.weighted_set import WeightedSet
 from proofs_check import runner
 from proofs_check.check import Check, Fault, Profile, Scenario
@@ -70,6 +70,7 @@ class TestRun:
         assert first == again
         assert other.checks != first.checks
 
+    @pytest.mark.slow
     def test_processes_find_what_one_process_finds(self) -> None:
         options = Options(only=("TOP", "LEV"))
         alone = timeless(run(options))
@@ -116,10 +117,10 @@ class TestRun:
         assert result.checks[0].verdict is Verdict.REFUTED
 
     def test_a_sampler_that_keeps_too_few_fails_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def halved(self: Poisson, sensitivities: Any, size: Any, rng: Any) -> Any:
+        def thinner(self: Poisson, sensitivities: Any, size: Any, rng: Any) -> Any:
             return poisson_from_probabilities(inclusion_probabilities(sensitivities, size) / 50.0, rng=rng)
 
-        monkeypatch.setattr(Poisson, "draw", halved)
+        monkeypatch.setattr(Poisson, "draw", thinner)
         assert not run(Options(only=("E1-P",))).ok
 
 

@@ -14,7 +14,7 @@ from coresets.accuracy import Accuracy
 from proofs_check.design import Design, clopper_pearson
 from proofs_check.results import TestResult, Verdict
 
-__all__ = ["CONFIDENCE", "Trial", "failure_rate_at_least", "test_claim", "test_exactly", "vacuous"]
+__all__ = ["CONFIDENCE", "Trial", "pilot", "test_claim", "test_exactly", "vacuous"]
 
 Trial = Callable[[np.random.Generator], float]
 
@@ -98,16 +98,20 @@ def vacuous(critical: int = 1) -> TestResult:
     return TestResult(Verdict.VACUOUS, 0, 0, critical, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)
 
 
-def failure_rate_at_least(trial: Trial, epsilon: float, rng: np.random.Generator, trials: int) -> float:
-    """Lower confidence bound on the failure rate of a construction, from a pilot of its own."""
-    failures = sum(not float(trial(child)) <= epsilon + ROUNDING for child in rng.spawn(trials))
-    return clopper_pearson(failures, trials, CONFIDENCE)[0]
+def pilot(trial: Trial, claimed: Accuracy, rng: np.random.Generator, trials: int) -> TestResult:
+    """Failures of a construction in a few trials; ``rate_low`` bounds its failure rate from below.
+
+    Judges nothing: the verdict is INCONCLUSIVE.
+    """
+    errors = [float(trial(child)) for child in rng.spawn(trials)]
+    failures = sum(not error <= claimed.epsilon + ROUNDING for error in errors)
+    return _summary(errors, failures, trials + 1, claimed, Verdict.INCONCLUSIVE, 1.0)
 
 
 def _summary(
     errors: list[float], failures: int, critical: int, claimed: Accuracy, verdict: Verdict, p_value: float
 ) -> TestResult:
-    seen = np.nan_to_num(np.asarray(errors), nan=np.finfo(np.float64).max)
+    seen = np.nan_to_num(np.asarray(errors), nan=np.inf, posinf=np.inf)
     low, high = clopper_pearson(failures, len(errors), CONFIDENCE)
     return TestResult(
         verdict=verdict,

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from coresets.accuracy import Accuracy
-from proofs_check.attack import ROUNDING, failure_rate_at_least, vacuous
-from proofs_check.attack import test_claim as check_claim  # else collected as a test of its own
-from proofs_check.attack import test_exactly as check_exactly
 from proofs_check.design import Design, clopper_pearson
 from proofs_check.results import Verdict
+from proofs_check.trials import ROUNDING, pilot, vacuous
+from proofs_check.trials import test_claim as check_claim  # else collected as a test of its own
+from proofs_check.trials import test_exactly as check_exactly
 
 CLAIM = Accuracy(0.5, 0.1)
 DESIGN = Design.plan(delta=0.1, detect=0.2, false_alarm=1e-6, miss=1e-6)
@@ -151,9 +151,9 @@ def test_a_vacuous_claim_is_not_tried() -> None:
 
 def test_the_pilot_bounds_the_failure_rate_from_below() -> None:
     rng = np.random.default_rng(0)
-    assert failure_rate_at_least(lambda _: 0.1, 0.5, rng, 40) == 0.0
+    assert pilot(lambda _: 0.1, CLAIM, rng, 40).rate_low == 0.0
     # n failures of n: 0.005^(1/n) at 99 % confidence
-    assert failure_rate_at_least(lambda _: 0.9, 0.5, rng, 40) == pytest.approx(0.005 ** (1 / 40), rel=1e-12)
-    assert failure_rate_at_least(lambda _: math.nan, 0.5, rng, 40) > 0.8
-    above = sum(failure_rate_at_least(failing(0.3), 0.5, child, 40) > 0.3 for child in rng.spawn(40))
+    assert pilot(lambda _: 0.9, CLAIM, rng, 40).rate_low == pytest.approx(0.005 ** (1 / 40), rel=1e-12)
+    assert pilot(lambda _: math.nan, CLAIM, rng, 40).rate_low > 0.8
+    above = sum(pilot(failing(0.3), CLAIM, child, 40).rate_low > 0.3 for child in rng.spawn(40))
     assert above <= 3  # each exceeds it with probability at most 0.005: P(X > 3) < 6e-5
