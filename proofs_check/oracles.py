@@ -85,6 +85,8 @@ def largest_absolute_shares(data: WeightedSet) -> Floats:
         # The multipliers of A^T y = a are the maximising query; its share is attained whatever the
         # solver's tolerance.
         images = np.abs(coordinates @ solved.eqlin.marginals)
+        if not images.any():  # solved before the simplex method began: no multipliers
+            images = np.abs(coordinates @ row)
         out[position] = images[np.searchsorted(moving, position)] / images.sum()
     return out
 

@@ -16,6 +16,7 @@ from proofs_check.checks import CHECKS
 from proofs_check.checks._common import DELTA
 from proofs_check.judge import ScenarioTest, run_scenario
 from proofs_check.results import ScenarioResult, Verdict
+from proofs_check.trials import ROUNDING
 from proofs_check.workloads import Workload, adversarial, degenerate
 
 SMALL = Profile(
@@ -71,10 +72,19 @@ def test_scenarios_have_names_of_their_own(check: Check) -> None:
 @CHECK
 def test_claims_are_those_of_the_theorem_and_sizes_below_the_data(check: Check) -> None:
     for scenario in check.scenarios(workloads(), SMALL):
-        deterministic = check.key in ("TOP", "LEV", "LEWIS")
-        assert scenario.claimed.delta == (0.0 if deterministic else DELTA)
+        if scenario.trials == 1:  # the mean of many draws, which fails almost never
+            assert 0.0 < scenario.claimed.delta < 1e-6
+        else:
+            deterministic = check.key in ("TOP", "LEV", "LEWIS")
+            assert scenario.claimed.delta == (0.0 if deterministic else DELTA)
         assert 1 <= scenario.size <= scenario.workload.n
-        assert bool(scenario.vacuous) == (scenario.claimed.vacuous and check.key not in ("LEV", "LEWIS"))
+        unheard = scenario.claimed.vacuous or scenario.claimed.epsilon < 10.0 * ROUNDING
+        if check.key in ("TOP", "E2", "MC"):
+            assert bool(scenario.vacuous) == unheard
+        elif check.key in ("LEV", "LEWIS"):
+            assert not scenario.vacuous
+        else:
+            assert bool(scenario.vacuous) == scenario.claimed.vacuous
         if scenario.at_size is not None:
             assert scenario.at_size(scenario.size)[1] == scenario.claimed.epsilon
 

@@ -41,6 +41,7 @@ def test_the_real_sets_are_bundled_and_have_the_known_shapes() -> None:
         "flower pixels": (3961, 3),
         "breast cancer": (569, 8),
         "diabetes": (442, 8),
+        "diabetes, weighted": (442, 8),
         "wine": (178, 8),
         "iris": (150, 4),
     }
@@ -52,11 +53,14 @@ def test_real_features_are_centred_and_scaled() -> None:
         points = workload.data.points
         assert np.abs(points.mean(axis=0)).max() <= ROUNDING
         assert points.std(axis=0) == pytest.approx(np.ones(workload.d), abs=ROUNDING)
-        assert np.array_equal(workload.data.weights, np.ones(workload.n))
+        if "weighted" in workload.name:
+            assert np.array_equal(workload.data.weights, workload.data.labels)
+        else:
+            assert np.array_equal(workload.data.weights, np.ones(workload.n))
 
 
 def test_only_the_regression_set_has_labels() -> None:
-    assert [w.name for w in real(500) if w.data.labels is not None] == ["diabetes"]
+    assert [w.name for w in real(500) if w.data.labels is not None] == ["diabetes", "diabetes, weighted"]
 
 
 def test_the_wide_set_has_32_uncorrelated_columns() -> None:
