@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from array_api_compat import array_namespace
 
+from coresets._validate import beside
 from coresets.certificate import Certificate
 from coresets.errors import AssumptionError
 from coresets.guarantee import Claim, Scheme
@@ -36,15 +36,11 @@ class Extremes(NamedTuple):
     rank: int
 
 
-def embedding_extremes(
-    rows: npt.NDArray[np.float64],
-    weights: npt.NDArray[np.float64],
-    kept: npt.NDArray[np.intp],
-    kept_weights: npt.NDArray[np.float64],
-) -> Extremes:
+def embedding_extremes(rows: Array, weights: Array, kept: Array, kept_weights: Array) -> Extremes:
     """Least and largest ratio of the coreset's sum of squares to the full one, over all vectors.
 
     Directions that rounding cannot tell from nothing are left out: the rank is the numerical one.
+    The full data are read where they are; only the kept rows are moved to the host.
 
     Parameters
     ----------
@@ -52,7 +48,7 @@ def embedding_extremes(
         Full data.
     weights : array of shape (n,)
         Full weights.
-    kept : array of shape (k,)
+    kept : integer array of shape (k,)
         Indices of the kept rows.
     kept_weights : array of shape (k,)
         Weights of the kept rows.
@@ -62,12 +58,15 @@ def embedding_extremes(
     Extremes
         Extreme generalised eigenvalues of the pair of Gram matrices on the row space, and its rank.
     """
-    whitener = orthonormaliser(rows, weights)  # sqrt(w) rows @ whitener has orthonormal columns
+    # sqrt(w) rows @ whitener has orthonormal columns
+    whitener = np.asarray(to_host(orthonormaliser(rows, weights)), dtype=np.float64)
     rank = whitener.shape[1]
     if rank == 0:  # both sums are zero for every vector, hence equal
         return Extremes(1.0, 1.0, 0)
-    whitened = (rows[kept] @ whitener) * np.sqrt(kept_weights)[:, None]
-    values = np.linalg.svd(whitened, compute_uv=False) if len(kept) else np.zeros(0)
+    kept_rows = to_host(array_namespace(rows).take(rows, beside(kept, rows, "kept"), axis=0))
+    root = np.sqrt(to_host(kept_weights).astype(np.float64))
+    whitened = (kept_rows.astype(np.float64) @ whitener) * root[:, None]
+    values = np.linalg.svd(whitened, compute_uv=False) if len(kept_rows) else np.zeros(0)
     least = float(values[-1]) ** 2 if values.size == rank else 0.0
     return Extremes(least, float(values[0]) ** 2 if values.size else 0.0, rank)
 
@@ -110,17 +109,21 @@ class LeastSquares:
         return Claim(guarantee, SubspaceClass(sensitivities.total, rank))
 
     def certify(self, data: WeightedSet, coreset: Coreset) -> tuple[Certificate, ...]:
-        """The exact relative error of this coreset, over all coefficients."""
-        weights, kept_weights = to_host(data.weights), to_host(coreset.weights)
-        if np.array_equal(kept_weights, weights):  # all rows as they are: the two sums are one and the same
-            low, high, details = 1.0, 1.0, {}
+        """The exact relative error of this coreset, over all coefficients.
+
+        Raises
+        ------
+        TypeError
+            If the coreset has free points, which have no labels here.
+        """
+        if coreset.indices is None:
+            raise TypeError("the coreset has free points; only kept rows of the data can be certified")
+        everything = coreset.support_size == data.n
+        if everything and np.array_equal(to_host(coreset.weights), to_host(data.weights)):
+            low, high, details = 1.0, 1.0, {}  # the two sums are one and the same
         else:
-            low, high, rank = embedding_extremes(
-                to_host(residual_rows(data, intercept=self.intercept)).astype(np.float64, copy=False),
-                weights.astype(np.float64, copy=False),
-                to_host(coreset.indices),
-                kept_weights.astype(np.float64, copy=False),
-            )
+            rows = residual_rows(data, intercept=self.intercept)
+            low, high, rank = embedding_extremes(rows, data.weights, coreset.indices, coreset.weights)
             details = {"rank": float(rank)}
         return (
             Certificate(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cvxpy as cp
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
@@ -109,6 +108,8 @@ class LargestPowerShares:
 
     def __call__(self, data: WeightedSet) -> Floats:
         """Attained share of every point."""
+        import cvxpy as cp  # noqa: PLC0415 - a second of import that only this oracle needs
+
         scale = np.asarray(data.weights) ** (1.0 / self.power)
         moving, coordinates = _moving(np.asarray(data.points) * scale[:, None])
         out = np.zeros(data.n)

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from scipy.linalg import eigh
 from scipy.stats import binom
 
-from coresets import IID, Accuracy, FixedSize, LeastSquares, Poisson, Sampler, SensitivityReducer, WeightedSet
+from coresets import (
+    IID,
+    Accuracy,
+    Coreset,
+    FixedSize,
+    LeastSquares,
+    Poisson,
+    Sampler,
+    SensitivityReducer,
+    WeightedSet,
+)
 from coresets.least_squares import embedding_extremes
 from coresets.residuals import residual_rows
 from coresets.sensitivity import leverage_scores, orthonormaliser
@@ -151,7 +161,7 @@ def test_too_few_points_lose_a_direction_and_the_certificate_says_so() -> None:
     data = WeightedSet(np.eye(4))
     low, high, _ = embedding_extremes(data.points, data.weights, np.array([0, 2]), np.array([2.0, 2.0]))
     assert (low, high) == (0.0, pytest.approx(2.0, rel=16 * EPS))
-    assert embedding_extremes(data.points, data.weights, np.zeros(0, dtype=int), np.zeros(0)) == (0.0, 0.0, 2)
+    assert embedding_extremes(data.points, data.weights, np.zeros(0, dtype=int), np.zeros(0)) == (0.0, 0.0, 4)
 
 
 def test_data_of_rank_zero_are_kept_exactly() -> None:
@@ -190,3 +200,12 @@ def test_other_libraries_give_the_same_certificate(name: str) -> None:
     reducer = SensitivityReducer(LeastSquares(intercept=True))
     ours, theirs = reducer.reduce(data, size=70, rng=2), reducer.reduce(other, size=70, rng=2)
     assert theirs.certificates[0].value == pytest.approx(ours.certificates[0].value, rel=ROUTINE)
+
+
+def test_free_points_are_not_certified() -> None:
+    data = WeightedSet(np.eye(3))
+    free = Coreset(
+        indices=None, points=np.zeros((3, 3)), weights=np.ones(3), size=3, accuracy=Accuracy(0.1, 0.1)
+    )
+    with pytest.raises(TypeError, match="free points"):
+        LeastSquares().certify(data, free)
