@@ -7,7 +7,15 @@ from importlib.util import find_spec
 
 __all__ = ["main"]
 
-_NEEDED = ("click", "jinja2", "matplotlib", "rich")  # the extra `proofs`
+_NEEDED = (
+    "click",
+    "jinja2",
+    "joblib",
+    "markupsafe",
+    "matplotlib",
+    "rich",
+    "threadpoolctl",
+)  # the extra `proofs`
 
 
 def main() -> None:

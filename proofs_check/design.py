@@ -11,15 +11,17 @@ References: Clopper and Pearson 1934 for the interval.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.special import bdtrc, betaincinv
+from scipy.special import bdtrc, betaincinv, rel_entr
 
 from coresets._validate import check_integer, check_open_unit
 from coresets.guarantee import least_integer
 
-__all__ = ["Design", "clopper_pearson", "tail_probability"]
+__all__ = ["MOST_TRIALS", "Design", "clopper_pearson", "tail_probability"]
+
+MOST_TRIALS = 10**6  # a plan of more is refused: nobody would wait for it
 
 
 def tail_probability(failures: int, trials: int, rate: float) -> float:
@@ -46,9 +48,30 @@ def clopper_pearson(failures: int, trials: int, confidence: float = 0.99) -> tup
 
 def _critical(trials: int, delta: float, false_alarm: float) -> int:
     """Least number of failures whose tail probability under the claim is at most false_alarm."""
-    counts = np.arange(1, trials + 1)
-    below = np.flatnonzero(bdtrc(counts - 1, trials, delta) <= false_alarm)
-    return int(counts[below[0]]) if below.size else trials + 1
+    return least_integer(lambda count: tail_probability(count, trials, delta) <= false_alarm, trials * delta)
+
+
+def _fewest_trials(delta: float, detect: float, false_alarm: float, miss: float) -> float:
+    """Lower bound on the trials of any test with these rates, by the data-processing inequality.
+
+    n trials carry n KL(detect || delta) of information; a verdict with rates 1 - miss and
+    false_alarm needs KL(1 - miss || false_alarm). The other direction holds as well.
+    """
+    if 1.0 - miss <= false_alarm:  # blind guessing would do
+        return 1.0
+    needed = _divergence(1.0 - miss, false_alarm), _divergence(false_alarm, 1.0 - miss)
+    carried = _divergence(detect, delta), _divergence(delta, detect)
+    return max(n / c if c > 0.0 else math.inf for n, c in zip(needed, carried, strict=True))
+
+
+def _trials_until(failures: int, rate: float, power: float, start: float) -> int:
+    """Least number of trials that show so many failures with at least this probability."""
+    return least_integer(lambda trials: tail_probability(failures, trials, rate) >= power, start)
+
+
+def _divergence(p: float, q: float) -> float:
+    """Kullback-Leibler divergence of two coins, KL(p || q)."""
+    return float(rel_entr(p, q) + rel_entr(1.0 - p, 1.0 - q))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +117,7 @@ class Design:
         Raises
         ------
         ValueError
-            If detect is not above delta.
+            If detect is not above delta, or so little that more than a million trials are needed.
         """
         for name, value in (
             ("delta", delta),
@@ -106,16 +129,28 @@ class Design:
         if detect <= delta:
             raise ValueError(f"detect = {detect} is not above delta = {delta}; nothing could be told apart")
 
+        def affordable(trials: float) -> float:
+            if trials > MOST_TRIALS:
+                raise ValueError(
+                    f"telling a failure rate of detect = {detect:g} from delta = {delta:g} takes at least "
+                    f"{trials:.2g} trials, above {MOST_TRIALS:,}; raise detect, false_alarm = "
+                    f"{false_alarm:g} or miss = {miss:g}, or take Design(delta, trials, false_alarm)"
+                )
+            return trials
+
         # Power is not monotone in the number of trials (the critical count jumps), but that of the
         # randomised most powerful test is, and it is no smaller: bisection finds where it suffices,
-        # and the least design is found by walking on from there.
+        # and the least design is found by going on from there. As critical counts never fall, no
+        # design is enough before the present critical count has the power.
         def enough(trials: int) -> bool:
             return _largest_power(cls(delta, trials, false_alarm), detect) >= 1.0 - miss
 
-        trials = least_integer(enough, 1.0)
-        while cls(delta, trials, false_alarm).power(detect) < 1.0 - miss:
-            trials += 1
-        return cls(delta, trials, false_alarm)
+        trials = least_integer(enough, affordable(_fewest_trials(delta, detect, false_alarm, miss)))
+        while (design := cls(delta, trials, false_alarm)).power(detect) < 1.0 - miss:
+            affordable(trials)
+            trials = _trials_until(design.critical, detect, 1.0 - miss, trials + 1.0)
+        affordable(trials)
+        return design
 
     @property
     def critical(self) -> int:

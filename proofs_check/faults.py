@@ -21,10 +21,10 @@ __all__ = [
     "SUCCESSIVE",
     "UNDIVIDED",
     "UNIFORM",
-    "BrokenDraw",
     "Draws",
     "FullDrawWeights",
     "LeastSensitive",
+    "PlainDraw",
     "Successive",
     "Undivided",
     "Uniform",
@@ -50,11 +50,12 @@ FULL_DRAW_WEIGHTS = (
 
 
 @dataclass(frozen=True)
-class BrokenDraw:
-    """The two arrays of a draw that an estimate needs."""
+class PlainDraw:
+    """What an estimate needs of a draw, and the counts where they are known."""
 
     indices: npt.NDArray[np.intp]
     kept_weights: npt.NDArray[np.float64]
+    kept_counts: npt.NDArray[np.int64] | None = None
 
 
 class Draws(Protocol):
@@ -70,10 +71,10 @@ class Undivided:
 
     sampler: Draws
 
-    def draw(self, sensitivities: Any, size: int, rng: Any) -> BrokenDraw:
+    def draw(self, sensitivities: Any, size: int, rng: Any) -> PlainDraw:
         """Draw honestly, weigh wrongly."""
         draw = self.sampler.draw(sensitivities, size, rng)
-        return BrokenDraw(to_host(draw.indices), to_host(draw.kept_counts).astype(np.float64))
+        return PlainDraw(to_host(draw.indices), to_host(draw.kept_counts).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -91,31 +92,31 @@ class Uniform:
 class Successive:
     """Successive draws without replacement, with the weights of draws with replacement."""
 
-    def draw(self, sensitivities: Any, size: int, rng: np.random.Generator) -> BrokenDraw:
+    def draw(self, sensitivities: Any, size: int, rng: np.random.Generator) -> PlainDraw:
         """Draw distinct points, weigh by t / (m s)."""
         probabilities = np.asarray(sensitivities, dtype=np.float64) / np.sum(sensitivities)
         size = min(size, int(np.count_nonzero(probabilities)))
         indices = np.sort(rng.choice(probabilities.size, size=size, replace=False, p=probabilities))
-        return BrokenDraw(indices, 1.0 / (size * probabilities[indices]))
+        return PlainDraw(indices, 1.0 / (size * probabilities[indices]))
 
 
 @dataclass(frozen=True)
 class LeastSensitive:
     """Keeps the least sensitive points."""
 
-    def draw(self, sensitivities: Any, size: int, rng: object) -> BrokenDraw:
+    def draw(self, sensitivities: Any, size: int, rng: object) -> PlainDraw:
         """Reverse the order."""
         indices = np.sort(np.argsort(sensitivities, kind="stable")[:size])
-        return BrokenDraw(indices, np.ones(size))
+        return PlainDraw(indices, np.ones(size))
 
 
 @dataclass(frozen=True)
 class FullDrawWeights:
     """The hybrid scheme with the draws miscounted."""
 
-    def draw(self, sensitivities: Any, size: int, rng: Any) -> BrokenDraw:
+    def draw(self, sensitivities: Any, size: int, rng: Any) -> PlainDraw:
         """Scale the sampled part by (m - k) / m."""
         draw = sample_hybrid(sensitivities, size, rng=rng)
         sure = draw.probabilities[draw.indices] == 1.0
         share = (size - np.count_nonzero(sure)) / size
-        return BrokenDraw(draw.indices, np.where(sure, 1.0, draw.kept_weights * share))
+        return PlainDraw(draw.indices, np.where(sure, 1.0, draw.kept_weights * share))

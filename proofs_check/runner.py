@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -184,11 +185,14 @@ def run(
         ]
 
     outcomes: dict[tuple[int, int], _Outcome] = {}
-    for outcome in Parallel(n_jobs=os.cpu_count(), return_as="generator_unordered")(jobs):
-        outcomes[outcome.place] = outcome
-        if progress is not None:
-            label = chosen[outcome.place[0]].key if outcome.place[0] >= 0 else "exponents"
-            progress(label, len(outcomes), len(jobs))
+    with warnings.catch_warnings():
+        # An idle worker is replaced, which costs a moment and changes nothing.
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+        for outcome in Parallel(n_jobs=os.cpu_count(), return_as="generator_unordered")(jobs):
+            outcomes[outcome.place] = outcome
+            if progress is not None:
+                label = chosen[outcome.place[0]].key if outcome.place[0] >= 0 else "exponents"
+                progress(label, len(outcomes), len(jobs))
 
     results = []
     for i, (check, scenarios) in enumerate(zip(chosen, plan, strict=True)):

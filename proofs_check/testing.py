@@ -23,8 +23,10 @@ from scipy.optimize import minimize
 from tqdm import tqdm
 
 from coresets._random import host_generator
+from coresets._validate import check_finite, check_integer, check_non_negative
 from coresets.accuracy import Accuracy
 from coresets.reduction import Loss
+from coresets.residuals import residual_rows
 from coresets.weighted_set import Coreset, WeightedSet, to_host
 from proofs_check.design import Design
 from proofs_check.queries import AbsoluteWorst, FiniteWorst, SquaresWorst, WorstError
@@ -121,7 +123,7 @@ def attack(
         ``construct(rng)`` runs the construction once, with the generator that it is handed as its
         only randomness, and returns anything.
     worst_error : callable
-        ``worst_error(result)`` is the error at the worst query, at least 0.
+        ``worst_error(result)`` is the error at the worst query, at least 0; NaN counts as a failure.
     claimed : Accuracy
         Epsilon below 1, and delta; a delta of 0 means that a single failure refutes.
     rng : int or numpy.random.Generator
@@ -130,9 +132,10 @@ def attack(
         Trials and error rates, for the claimed delta. By default a true claim is refuted with
         probability at most 1e-4, and a failure rate 0.2 above delta passes with at most 0.01.
     progress : bool, optional
-        Whether to show a progress bar of the runs; by default on a terminal only.
+        Whether to show a progress bar of the runs; by default on a terminal only. It is closed
+        whatever the construction raises.
     faults : mapping of str to callable
-        Broken versions of the construction, to be refuted by the same test.
+        Broken versions of the construction by name, to be refuted by the same test.
 
     Returns
     -------
@@ -141,8 +144,12 @@ def attack(
 
     Raises
     ------
+    TypeError
+        If ``claimed`` is not an Accuracy.
     ValueError
-        If the design is for another delta.
+        If the design is for another delta, if delta is so close to 1 that the default design
+        would need more than a million runs, if a fault has no name, or if ``worst_error`` returns
+        a negative number or none at all.
 
     Examples
     --------
@@ -158,6 +165,10 @@ def attack(
     >>> report.verdict
     <Verdict.CONSISTENT: 'CONSISTENT'>
     """
+    if not isinstance(claimed, Accuracy):
+        raise TypeError(f"claimed = {claimed!r} is no Accuracy; pass Accuracy(epsilon, delta)")
+    if "" in faults:
+        raise ValueError("a fault is named ''; give it a name, by which the report can mention it")
     generator = host_generator(rng)
     arms = {"": construct, **faults}
     children = generator.spawn(len(arms))
@@ -173,14 +184,13 @@ def attack(
     results = {}
     disable = None if progress is None else not progress  # None: tqdm looks for a terminal
     runs = (design.trials if design is not None else _EXACT_TRIALS) * len(arms)
-    bar = tqdm(total=runs, unit="run", disable=disable, leave=False)
-    for (name, arm), child in zip(arms.items(), children, strict=True):
-        trial = _Trial(arm, worst_error, bar)
-        if design is None:
-            results[name] = test_exactly(trial, claimed.epsilon, child, trials=_EXACT_TRIALS)
-        else:
-            results[name] = test_claim(trial, claimed, design, child, stop_when_refuted=bool(name))
-    bar.close()
+    with tqdm(total=runs, unit="run", disable=disable, leave=False) as bar:
+        for (name, arm), child in zip(arms.items(), children, strict=True):
+            trial = _Trial(arm, worst_error, bar)
+            if design is None:
+                results[name] = test_exactly(trial, claimed.epsilon, child, trials=_EXACT_TRIALS)
+            else:
+                results[name] = test_claim(trial, claimed, design, child, stop_when_refuted=bool(name))
     return AttackReport(claimed, design, results.pop(""), MappingProxyType(results))
 
 
@@ -194,9 +204,25 @@ class _Trial(Generic[R]):
     bar: Any
 
     def __call__(self, rng: np.random.Generator) -> float:
-        error = float(self.worst_error(self.construct(rng)))
+        error = _real(self.worst_error(self.construct(rng)))
+        if error < 0.0:
+            raise ValueError(
+                f"worst_error returned {error:g}; return an error of at least 0, such as abs(...)"
+            )
         self.bar.update()
         return error
+
+
+def _real(value: Any) -> float:
+    """The value as a real number; NaN is one here, and so is an array of one number."""
+    try:
+        # By way of complex, since NumPy drops imaginary parts with a warning only.
+        number = complex(value) if not isinstance(value, str) else None
+    except (TypeError, ValueError, RuntimeError):
+        number = None
+    if number is None or number.imag != 0.0:
+        raise ValueError(f"worst_error returned {value!r}; return one real number, the error")
+    return number.real
 
 
 def assert_not_refuted(report: AttackReport) -> None:
@@ -218,7 +244,19 @@ def _factors(data: WeightedSet, coreset: Coreset) -> tuple[npt.NDArray[np.intp],
     indices = to_host(coreset.indices)
     before = to_host(data.weights)[indices].astype(np.float64)
     after = to_host(coreset.weights).astype(np.float64)
+    grown = np.flatnonzero((before == 0.0) & (after > 0.0))
+    if grown.size:
+        place = grown[0]
+        raise ValueError(
+            f"row {indices[place]} weighs 0 in the data and {after[place]:g} in the coreset, so no factor "
+            "describes the error; drop such rows from the coreset or use WorstSearched"
+        )
     return indices, np.divide(after, before, out=np.zeros_like(after), where=before > 0.0)
+
+
+def _linear(data: WeightedSet, *, intercept: bool) -> WeightedSet:
+    """The residual rows as points: their linear functions are all residuals, up to scale."""
+    return WeightedSet(to_host(residual_rows(data, intercept=intercept)), to_host(data.weights))
 
 
 class _WorstOnCoreset:
@@ -233,29 +271,43 @@ class _WorstOnCoreset:
 
 
 class WorstSquares(_WorstOnCoreset):
-    """Largest relative error of sum w (p.x)^2 over all x, exactly.
+    """Largest relative error of sum w (p.x + b - y)^2 over all coefficients, exactly.
+
+    This is the family of :class:`~coresets.LeastSquares`. Without labels the y are 0.
 
     Parameters
     ----------
     data : WeightedSet
-        The full data.
+        The full data, with labels or without.
+    intercept : bool, optional
+        Whether the constant b is free, as in ``LeastSquares(intercept=True)``; by default it is 0.
+
+    Notes
+    -----
+    A residual is a linear function of the row (p, 1, y) with the coefficient -1 for y. Errors are
+    relative, so all other coefficients but 0 give the same errors, and 0 is a limit of them.
     """
 
-    def __init__(self, data: WeightedSet) -> None:
-        super().__init__(data, SquaresWorst(data))
+    def __init__(self, data: WeightedSet, *, intercept: bool = False) -> None:
+        super().__init__(data, SquaresWorst(_linear(data, intercept=intercept)))
 
 
 class WorstAbsolute(_WorstOnCoreset):
-    """Largest relative error of sum w |p.x| over all x: exact up to two columns, else searched.
+    """Largest relative error of sum w |p.x + b - y| over all coefficients.
+
+    This is the family of :class:`~coresets.L1Regression`. Without labels the y are 0. Exact if the
+    points, the constant and the labels are two columns at most, else searched for.
 
     Parameters
     ----------
     data : WeightedSet
-        The full data.
+        The full data, with labels or without.
+    intercept : bool, optional
+        Whether the constant b is free, as in ``L1Regression(intercept=True)``; by default it is 0.
     """
 
-    def __init__(self, data: WeightedSet) -> None:
-        super().__init__(data, AbsoluteWorst(data))
+    def __init__(self, data: WeightedSet, *, intercept: bool = False) -> None:
+        super().__init__(data, AbsoluteWorst(_linear(data, intercept=intercept)))
 
 
 class WorstListed(_WorstOnCoreset):
@@ -268,14 +320,30 @@ class WorstListed(_WorstOnCoreset):
     loss : callable
         ``loss(data, query)`` returns the losses of all points, shape (n,).
     queries : sequence
-        The queries, fixed before any draw.
+        The queries, at least one, fixed before any draw.
+
+    Raises
+    ------
+    ValueError
+        If there are no queries, or if losses are negative, not finite or not of shape (n,).
     """
 
     def __init__(
         self, data: WeightedSet, loss: Callable[[WeightedSet, Any], Any], queries: Sequence[Any]
     ) -> None:
-        costs = [to_host(loss(data, query)).astype(np.float64) for query in queries]
+        if len(queries) == 0:
+            raise ValueError("queries is empty; list at least one query")
+        costs = [_costs(data, loss(data, query), place) for place, query in enumerate(queries)]
         super().__init__(data, FiniteWorst.of(data, costs))
+
+
+def _costs(data: WeightedSet, losses: Any, place: int) -> Floats:
+    """The losses at one query, checked."""
+    name = f"loss at query {place}"
+    costs: Floats = check_non_negative(to_host(losses), name=name).astype(np.float64)
+    if costs.shape != (data.n,):
+        raise ValueError(f"{name} has shape {costs.shape}; return ({data.n},) losses, one a point")
+    return costs
 
 
 class WorstSearched:
@@ -283,7 +351,7 @@ class WorstSearched:
 
     From every start the error is maximised by a derivative-free simplex search, which copes with
     kinks. The query that minimises the cost is a good start, and so are points of the data where
-    queries are points.
+    queries are points. A coreset that kept nothing answers 0, an error of 1.
 
     Parameters
     ----------
@@ -294,20 +362,30 @@ class WorstSearched:
     starts : array of shape (k, q)
         Starting queries.
     steps : int
-        Evaluations per start and direction.
+        Evaluations per start, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no starts, or if starts are not finite.
     """
 
     def __init__(self, data: WeightedSet, loss: Loss, starts: npt.ArrayLike, *, steps: int = 200) -> None:
-        self._data, self._loss, self._steps = data, loss, steps
+        self._data, self._loss = data, loss
+        self._steps = check_integer(steps, "steps", at_least=1)
         self._starts = np.atleast_2d(np.asarray(starts, dtype=np.float64))
+        if self._starts.ndim != 2 or self._starts.size == 0:
+            raise ValueError(f"starts has shape {self._starts.shape}; pass (k, q), one query a row")
+        check_finite(self._starts, "starts")
 
     def __call__(self, coreset: Coreset) -> float:
         """Largest error found for a coreset of the data."""
-        kept = coreset.of(self._data)
+        # Poisson sampling may keep nothing, or nothing that weighs; that is no weighted set.
+        kept = coreset.of(self._data) if np.any(to_host(coreset.weights) > 0.0) else None
 
         def error(query: Floats) -> float:
             full = float((self._data.weights * self._loss.costs(self._data, query)).sum())
-            estimate = float((kept.weights * self._loss.costs(kept, query)).sum())
+            estimate = 0.0 if kept is None else float((kept.weights * self._loss.costs(kept, query)).sum())
             return abs(estimate / full - 1.0) if full > 0.0 else 0.0
 
         found = [error(start) for start in self._starts]

@@ -9,6 +9,7 @@ grows with the dimension.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,16 +224,23 @@ def from_directory(directory: Path, max_points: int) -> tuple[list[Workload], li
     Returns
     -------
     tuple of list of Workload, list of str
-        The sets, and a line for every file that could not be used.
+        The sets, named by their files (with the ending where two would share a name), and a line
+        for every file that could not be used.
     """
     found, left_out = [], []
-    for path in sorted(directory.iterdir()):
-        if path.suffix not in (".npz", ".npy", ".csv"):
-            continue
+    paths = sorted(path for path in directory.iterdir() if path.suffix in (".npz", ".npy", ".csv"))
+    stems = Counter(path.stem for path in paths)
+    taken = {path.name for path in paths}
+    for path in paths:
         try:
             array = _arrays(path)
         except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-            left_out.append(f"{path.name}: {error}")
+            # NumPy takes what it cannot read for a pickle, and recommends to run its code.
+            unreadable = "pickle" in str(error)
+            reason = (
+                "no NumPy file of numbers; save a table with numpy.save or savez" if unreadable else error
+            )
+            left_out.append(f"{path.name}: {reason}")
             continue
         if array is None or array.shape[0] < 10 or not np.isfinite(array).all():
             left_out.append(f"{path.name}: no finite numeric table of at least ten rows")
@@ -241,5 +249,7 @@ def from_directory(directory: Path, max_points: int) -> tuple[list[Workload], li
         if not _scaled(array).size:
             left_out.append(f"{path.name}: all columns are constant")
             continue
-        found.append(_named(path.stem, array))
+        # Draws and reports go by the name, so no two sets may share one.
+        alone = stems[path.stem] == 1 and path.stem not in taken
+        found.append(_named(path.stem if alone else path.name, array))
     return found, left_out

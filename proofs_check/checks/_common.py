@@ -17,7 +17,7 @@ from coresets.samplers import Sampler
 from coresets.sampling import Draw
 from coresets.weighted_set import to_host
 from proofs_check.check import Fault, Scenario
-from proofs_check.faults import Draws
+from proofs_check.faults import Draws, PlainDraw
 from proofs_check.queries import FiniteWorst, WorstError
 from proofs_check.trials import Trial
 from proofs_check.workloads import Workload
@@ -26,6 +26,7 @@ __all__ = [
     "DELTA",
     "SHRUNK",
     "DrawTrial",
+    "InBatch",
     "MeanTrial",
     "OnTorch",
     "drawn_scenario",
@@ -130,6 +131,19 @@ class OnTorch:
         torch = import_module("torch")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return self.sampler.draw(torch.asarray(sensitivities, device=device), size, rng)
+
+
+@dataclass(frozen=True)
+class InBatch:
+    """The same sampler on a batch of equal rows, of which the last one counts."""
+
+    sampler: Sampler
+
+    def draw(self, sensitivities: Floats, size: int, rng: np.random.Generator) -> PlainDraw:
+        """Draw for three rows at once."""
+        batch = self.sampler.draw(np.stack([sensitivities] * 3), size, rng)
+        kept = np.flatnonzero(batch.mask[-1])
+        return PlainDraw(kept, batch.weights[-1, kept], batch.counts[-1, kept])
 
 
 @dataclass(frozen=True)

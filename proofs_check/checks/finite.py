@@ -38,6 +38,7 @@ from proofs_check.check import Check, Fault, Profile, Scenario
 from proofs_check.checks._common import (
     SHRUNK,
     DrawTrial,
+    InBatch,
     OnTorch,
     drawn_scenario,
     first_size_below,
@@ -140,26 +141,28 @@ def _attacks(
             values = error.shares.max(axis=0)
             yield drawn_scenario(workload, promised, sampler, values, error, broken, size=size)
             yield mean_scenario(workload, promised, sampler, values, error, size=size)
-        if OnTorch.available():
-            # One set is enough: what differs from the draws above is the code path.
-            real = (w for w in workloads if w.kind == "real" and w.n >= _FEWEST)
-            for workload in islice(real, 1):
-                yield _on_torch(workload, claim, sampler)
+        # One set is enough: what differs from the draws above is the code path.
+        for workload in islice((w for w in workloads if w.kind == "real" and w.n >= _FEWEST), 1):
+            yield _another_way(workload, "in a batch", claim, InBatch(sampler))
+            if OnTorch.available():
+                yield _another_way(workload, "tensors", claim, OnTorch(sampler))
 
     return scenarios
 
 
-def _on_torch(workload: Workload, claim: Callable[[FiniteWorst], Claim], sampler: Sampler) -> Scenario:
-    """The same attack on a draw that is made on tensors."""
+def _another_way(
+    workload: Workload, way: str, claim: Callable[[FiniteWorst], Claim], sampler: Draws
+) -> Scenario:
+    """The same attack on a draw that takes another path through the code."""
     error = squared_queries(workload.data)
-    promised, tensors = claim(error), OnTorch(sampler)
+    promised = claim(error)
     return drawn_scenario(
-        Workload(f"{workload.name}, tensors", workload.kind, workload.data),
+        Workload(f"{workload.name}, {way}", workload.kind, workload.data),
         promised,
-        tensors,
+        sampler,
         error.shares.max(axis=0),
         error,
-        ((faults.UNDIVIDED[0], faults.Undivided(tensors)),),
+        ((faults.UNDIVIDED[0], faults.Undivided(sampler)),),
         size=first_size_below(promised, _TARGET, workload.n),
     )
 

@@ -43,7 +43,7 @@ class CheckSummary:
     ratio : float or None
         Largest observed over claimed error; None if every scenario is vacuous.
     failures, allowed : int
-        Trials that failed and the most that would not refute, in the scenario closest to refuting.
+        Trials that failed and the most that would not refute, in the scenario with the least p-value.
     caught, required : int
         Demanded faults that were caught, and all that were demanded.
     """
@@ -63,11 +63,14 @@ def _tested(check: CheckResult) -> list[ScenarioResult]:
 
 
 def _worst(scenarios: list[ScenarioResult]) -> tuple[int, int]:
-    """Failures and failures allowed where they are closest to refuting."""
+    """Failures and failures allowed where so many failures are least likely under the claim.
+
+    Of scenarios without a failure, the one with the most trials has the most to say.
+    """
     tests = [scenario.honest for scenario in scenarios]
     if not tests:
         return 0, 0
-    worst = max(tests, key=lambda test: (test.failures / max(test.critical, 1), -test.critical))
+    worst = min(tests, key=lambda t: (t.verdict is not Verdict.REFUTED, t.p_value, -t.trials, t.critical))
     return worst.failures, min(worst.critical - 1, worst.trials)
 
 
@@ -138,7 +141,7 @@ def number(value: float | None, digits: int = 3) -> str:
     Examples
     --------
     >>> [number(x) for x in (0.123456, 12345, 1797.0, 0.1, 2e-9, float("inf"), None)]
-    ['0.123', '12,345', '1,797', '0.100', '2e-09', 'inf', '-']
+    ['0.123', '12,345', '1,797', '0.100', '2e-9', 'inf', '-']
     """
     if value is None or math.isnan(value):
         return "-"
@@ -148,7 +151,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return f"{int(value):,}"
     size = math.floor(math.log10(abs(value)))
     if not -4 <= size < 9:
-        return f"{value:.{digits}g}"
+        return _short_exponent(f"{value:.{digits}g}")
     return f"{value:,.{max(digits - 1 - size, 0)}f}"
 
 
@@ -158,9 +161,13 @@ def rate(value: float) -> str:
     Examples
     --------
     >>> rate(0.1), rate(0.0123456), rate(1e-6)
-    ('0.1', '0.0123', '1e-06')
+    ('0.1', '0.0123', '1e-6')
     """
-    return f"{value:.3g}"
+    return _short_exponent(f"{value:.3g}")
+
+
+def _short_exponent(text: str) -> str:
+    return text.replace("e-0", "e-").replace("e+", "e").replace("e0", "e")
 
 
 def interval(low: float, high: float) -> str:
@@ -168,10 +175,10 @@ def interval(low: float, high: float) -> str:
 
     Examples
     --------
-    >>> interval(0.00345, 0.0249), interval(0.0, 1.0)
-    ('0.34 to 2.5 %', '0 to 100 %')
+    >>> interval(0.00345, 0.0249), interval(0.0, 0.995)
+    ('0.34 to 2.5 %', '0 to 99.5 %')
     """
-    ends = (f"{100 * end:.3g}" if end > 0.995 else f"{100 * end:.2g}" for end in (low, high))
+    ends = (f"{100 * end:.3g}" if end > 0.99 else f"{100 * end:.2g}" for end in (low, high))
     return " to ".join(ends) + " %"
 
 

@@ -32,12 +32,15 @@ _STYLE = {
 
 
 def report_console(stream: TextIO) -> Console:
-    """Console on the stream: as wide and colourful as a terminal is, plain and wide otherwise."""
+    """Console on the stream: as wide and colourful as a terminal is, plain otherwise.
+
+    Output that is piped has the width in the environment variable COLUMNS, else 120.
+    """
     common: dict[str, Any] = {"file": stream, "markup": False, "emoji": False, "highlight": False}
     if stream.isatty():
         return Console(**common)
     columns = os.environ.get("COLUMNS", "")
-    width = max(_PIPED_WIDTH, int(columns) if columns.isdigit() else 0)
+    width = (int(columns) if columns.isdecimal() else 0) or _PIPED_WIDTH
     return Console(**common, width=width, color_system=None, force_terminal=False)
 
 
@@ -61,7 +64,7 @@ def _summary(run: RunResult, width: int) -> Table:
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for line in summarise(run):
         tested = line.ratio is not None
-        caught_all = 0 < line.caught == line.required
+        caught_all = 0 < line.caught == line.required and not line.check.untested_faults
         title = Text(line.check.title)
         if width < _NARROW:  # cut short rather than broken into one word a line
             title.truncate(max(width - 64, 8), overflow="ellipsis")
@@ -156,7 +159,7 @@ def print_report(run: RunResult, console: Console, location: Path | None = None)
         console.print(
             Text(
                 "sets: real data sets. ratio: largest observed (1 - delta)-quantile over claimed epsilon. "
-                "failures: seen/allowed where they are closest to refuting. faults: caught/demanded.",
+                "failures: seen/allowed where so many are least likely. faults: caught/demanded.",
                 style="dim",
             )
         )
@@ -169,6 +172,8 @@ def print_report(run: RunResult, console: Console, location: Path | None = None)
         _bullets(console, "Vacuous, so not counted", lines)
     if missed := [f"{check.key}: {name}" for check in run.checks for name in check.missed_faults]:
         _bullets(console, "Planted faults that were missed", missed)
+    if untested := [f"{check.key}: {name}" for check in run.checks for name in check.untested_faults]:
+        _bullets(console, "Planted faults that no scenario had the power to demand", untested)
     if run.left_out:
         _bullets(console, "Left out", run.left_out)
 

@@ -141,6 +141,32 @@ def test_a_rate_that_is_not_above_the_claim_cannot_be_detected(detect: float) ->
         Design.plan(delta=0.1, detect=detect, false_alarm=1e-4, miss=0.05)
 
 
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"delta": 0.1, "detect": 0.1 + 1e-9, "false_alarm": 1e-4, "miss": 0.05},
+        {"delta": 0.1, "detect": float(np.nextafter(0.1, 1.0)), "false_alarm": 1e-4, "miss": 0.05},
+        {"delta": 1e-7, "detect": 2e-7, "false_alarm": 1e-4, "miss": 0.05},
+        {"delta": 1.0 - 1e-9, "detect": 1.0 - 5e-10, "false_alarm": 1e-4, "miss": 0.05},
+        # The randomised test reaches this power in one trial, the design in a hundred million.
+        {"delta": 1e-9, "detect": 1.1e-9, "false_alarm": 0.5, "miss": 0.9},
+    ],
+)
+def test_a_plan_of_more_than_a_million_trials_is_refused_at_once(claim: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"takes at least \S+ trials, above 1,000,000; raise detect"):
+        Design.plan(**claim)
+
+
+def test_a_plan_of_many_trials_is_found_and_no_smaller_one_nearby_does() -> None:
+    design = Design.plan(delta=0.1, detect=0.103, false_alarm=1e-4, miss=0.05)
+    assert 100_000 < design.trials < 1_000_000
+    trials = np.arange(design.trials - 2000, design.trials + 1)
+    critical = stats.binom.isf(1e-4, trials, 0.1) + 1
+    powers = stats.binom.sf(critical - 1, trials, 0.103)
+    assert powers[-1] >= 0.95 * (1.0 - RELATIVE)
+    assert np.all(powers[:-1] < 0.95 * (1.0 + RELATIVE))
+
+
 def test_a_design_needs_a_trial_and_proper_rates() -> None:
     with pytest.raises(ValueError, match="trials = 0"):
         Design(0.1, 0, 0.01)

@@ -34,9 +34,8 @@ def outcome(verdict: Verdict = Verdict.CONSISTENT, failures: int = 3, quantile: 
 
 def scenario(workload: str = "digits", **changes: object) -> ScenarioResult:
     caught = FaultResult("unweighted", "not divided", 0.999, True, outcome(Verdict.REFUTED, 300, 0.9))
-    uniform = FaultResult(
-        "uniform", "ignores sensitivities", 0.2, False, outcome(Verdict.CONSISTENT, 30, 0.3)
-    )
+    pilot = TestResult(Verdict.INCONCLUSIVE, 40, 7, 41, 0.05, 0.4, 1.0, 0.1, 0.3, 0.4)
+    uniform = FaultResult("uniform", "ignores sensitivities", 0.2, False, pilot)
     curve = Curve((50, 100, 200), (0.2, 0.14, 0.1), (0.4, 0.28, 0.2), (math.inf, 1.3, 0.9))
     plain = ScenarioResult(
         workload, "real", 1797, 64, 200, 0.5, 0.1, "eigenvectors", outcome(), (caught, uniform), curve
@@ -47,6 +46,11 @@ def scenario(workload: str = "digits", **changes: object) -> ScenarioResult:
 def vacuous(workload: str = "wine") -> ScenarioResult:
     nothing = TestResult(Verdict.VACUOUS, 0, 0, 1, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0)
     return scenario(workload, epsilon=math.inf, honest=nothing, faults=(), note="the bound exceeds n")
+
+
+@pytest.fixture(autouse=True)
+def default_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 @pytest.fixture
@@ -242,7 +246,6 @@ def test_empty_runs_have_all_three_reports(checks: tuple[CheckResult, ...]):
 
 def test_piped_output_is_plain_and_ends_in_the_outcome(run: RunResult, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "40")
     text = terminal(run, Path("out") / "report.html")
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) > 100
@@ -251,6 +254,61 @@ def test_piped_output_is_plain_and_ends_in_the_outcome(run: RunResult, monkeypat
         "OK: 2 guarantees attacked, none refuted; 3 of 3 demanded faults caught; 1 min 11 s"
     )
     assert last.endswith("report.html")
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("90", 90), ("200", 200), ("", 120), ("0", 120), ("wide", 120), ("²", 120)]
+)
+def test_piped_output_is_as_wide_as_the_environment_says(
+    columns: str, width: int, run: RunResult, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    assert report_console(io.StringIO()).width == width
+    *table, _outcome = terminal(run).splitlines()
+    assert max(map(len, table)) <= width
+
+
+def test_a_fault_that_was_not_demanded_shows_its_pilot_and_counts_for_nothing(run: RunResult):
+    text = page_text(run)
+    assert "not demanded (power 0.2, pilot 7 / 40)" in text
+    assert text.count("not demanded") == 3  # one for every scenario that was not vacuous
+    assert [(line.caught, line.required) for line in summarise(run)] == [(2, 2), (1, 1)]
+
+
+def test_faults_that_nothing_could_demand_are_named_everywhere(run: RunResult):
+    weak = CheckResult("E4", "t", "s", (scenario(),), faults=("unweighted", "uniform"))
+    found = replace(run, checks=(weak,))
+    assert not found.ok
+    text = terminal(found)
+    assert "Planted faults that no scenario had the power to demand\n  - E4: uniform\n" in text
+    assert text.splitlines()[-1].startswith("NOT OK")
+    assert "No scenario had the power to demand: uniform." in page_text(found)
+    assert "had the power to demand:" not in page_text(run)
+
+
+def test_the_summary_passes_over_a_test_of_one_trial_unless_it_refutes(run: RunResult):
+    many = scenario(honest=replace(outcome(), p_value=0.9))
+    single = TestResult(Verdict.CONSISTENT, 1, 0, 1, 0.0, 0.995, 1.0, 0.1, 0.1, 0.1)
+    mean = scenario("digits, mean of 100 draws", delta=1e-8, honest=single)
+    check = CheckResult("E1-P", "t", "s", (mean, many))
+    (line,) = summarise(replace(run, checks=(check,)))
+    assert (line.failures, line.allowed) == (3, 57)
+    failed = replace(mean, honest=replace(single, verdict=Verdict.REFUTED, failures=1, p_value=1e-8))
+    (line,) = summarise(replace(run, checks=(replace(check, scenarios=(many, failed)),)))
+    assert (line.failures, line.allowed) == (1, 0)
+
+
+def test_a_test_of_one_trial_at_a_tiny_rate_reads_well(run: RunResult):
+    single = TestResult(Verdict.CONSISTENT, 1, 0, 1, 0.0, 0.995, 1.0, 0.1, 0.1, 0.1)
+    mean = scenario("digits, mean of 100 draws", delta=1e-8, honest=single)
+    found = replace(run, checks=(CheckResult("E1-P", "t", "s", (mean,)),))
+    row = next(line for line in terminal(found).splitlines() if "mean of 100" in line)
+    assert " 1e-8 " in row
+    assert " 0/1 " in row
+    page = page_text(found)
+    assert ">1e-8<" in page
+    assert ">0 / 1<" in page
+    assert ">0 to 99.5 %<" in page
 
 
 def test_terminal_names_what_was_vacuous_left_out_and_missed(run: RunResult):

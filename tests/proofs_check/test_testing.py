@@ -22,6 +22,7 @@ from proofs_check import (
     WorstSquares,
     assert_not_refuted,
     attack,
+    testing,
 )
 from proofs_check.design import Design
 from proofs_check.strategies import weighted_sets
@@ -259,3 +260,100 @@ def test_queries_that_cost_nothing_are_no_error() -> None:
     data = WeightedSet(np.zeros((3, 2)))
     coreset = Coreset(np.array([1]), np.array([3.0]), 1, CLAIM)
     assert WorstSearched(data, LeastSquares(), np.eye(2), steps=20)(coreset) == 0.0
+
+
+def test_weight_that_appears_from_nothing_is_refused() -> None:
+    data = WeightedSet(np.eye(2), [1.0, 0.0])
+    coreset = Coreset(np.array([0, 1]), np.array([1.0, 0.5]), 2, CLAIM)
+    for worst in (
+        WorstSquares(data),
+        WorstAbsolute(data),
+        WorstListed(data, LeastSquares().costs, np.eye(2)),
+    ):
+        with pytest.raises(ValueError, match=r"row 1 weighs 0 in the data and 0\.5 .* WorstSearched"):
+            worst(coreset)
+    assert WorstSearched(data, LeastSquares(), np.ones((1, 2)))(coreset) >= 0.5 - ROUNDING
+
+
+@pytest.mark.parametrize("kept", [0, 5], ids=["empty", "weightless"])
+def test_a_coreset_of_no_mass_answers_nothing(kept: int, plane: WeightedSet) -> None:
+    coreset = Coreset(np.arange(kept), np.zeros(kept), 5, CLAIM)
+    assert WorstSearched(plane, LeastSquares(), np.eye(2), steps=20)(coreset) == 1.0
+    assert WorstSquares(plane)(coreset) == pytest.approx(1.0, abs=ROUNDING)
+    assert WorstAbsolute(plane)(coreset) == pytest.approx(1.0, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("starts", [[[np.nan, 1.0]], [[1.0, np.inf]], [], np.zeros((2, 2, 2))])
+def test_starts_that_are_no_queries_are_refused(starts: object, plane: WeightedSet) -> None:
+    with pytest.raises(ValueError, match="starts"):
+        WorstSearched(plane, LeastSquares(), starts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("losses", "told"), [(-np.ones(150), "negative"), (np.full(150, np.nan), "finite"), (np.ones(3), "shape")]
+)
+def test_listed_losses_must_be_costs(losses: np.ndarray, told: str, plane: WeightedSet) -> None:
+    with pytest.raises(ValueError, match=f"loss at query 0.*{told}"):
+        WorstListed(plane, lambda data, query: losses, [0])
+
+
+def test_a_list_without_queries_is_refused(plane: WeightedSet) -> None:
+    with pytest.raises(ValueError, match="queries is empty"):
+        WorstListed(plane, LeastSquares().costs, [])
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize(("worst", "loss"), [(WorstSquares, LeastSquares), (WorstAbsolute, L1Regression)])
+def test_labels_and_intercept_belong_to_the_family(worst: type, loss: type, intercept: bool) -> None:
+    # One column and the labels span a plane, on which both attacks are exact.
+    rng = np.random.default_rng(5)
+    data = WeightedSet(rng.standard_normal((80, 1)), labels=10.0 ** rng.uniform(-1.0, 2.0, 80))
+    coreset = sampled(data, 20, rng)
+    model = loss(intercept=intercept)
+    kept = coreset.of(data)
+    errors = []
+    for query in 10.0 ** rng.uniform(-2.0, 3.0, (2000, 1 + intercept)) * rng.choice([-1.0, 1.0], (2000, 1)):
+        full = float(data.weights @ model.costs(data, query))
+        errors.append(abs(float(kept.weights @ model.costs(kept, query)) / full - 1.0))
+    found = worst(data, intercept=intercept)(coreset)
+    # The search over absolute values in three dimensions is close to the worst only.
+    assert found >= max(errors) * (1.0 if worst is WorstSquares or not intercept else 0.95) - ROUNDING
+    unlabelled = WeightedSet(data.points, data.weights)
+    assert abs(found - worst(unlabelled)(coreset)) > 0.01
+
+
+def test_an_attack_needs_a_claim_and_named_faults() -> None:
+    with pytest.raises(TypeError, match="pass Accuracy"):
+        attack(lambda rng: 0.0, float, (0.4, 0.1), rng=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a fault is named ''"):
+        attack(lambda rng: 0.0, float, CLAIM, rng=0, faults={"": lambda rng: 1.0})
+
+
+@pytest.mark.parametrize("value", [-0.1, 0.1j, np.complex128(0.1 + 1j), "0.1", None, np.ones(2)], ids=repr)
+def test_errors_that_are_no_non_negative_numbers_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="worst_error returned"):
+        attack(lambda rng: value, lambda result: result, CLAIM, rng=0)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("value", [0, np.float32(0.25), np.array(0.25)])
+def test_any_real_number_is_an_error(value: object) -> None:
+    report = attack(lambda rng: value, lambda result: result, CLAIM, rng=0)  # type: ignore[arg-type,return-value]
+    assert report.verdict is Verdict.CONSISTENT
+
+
+def test_a_claim_that_almost_always_fails_is_refused_before_any_run() -> None:
+    with pytest.raises(ValueError, match="above 1,000,000"):
+        attack(lambda rng: 0.0, float, Accuracy(0.4, 1.0 - 1e-9), rng=0)
+
+
+def test_the_progress_bar_is_closed_when_the_construction_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    original = testing.tqdm.close
+    monkeypatch.setattr(testing.tqdm, "close", lambda bar: (closed.append(True), original(bar)))
+
+    def broken(rng: np.random.Generator) -> float:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        attack(broken, float, CLAIM, rng=0, progress=True)
+    assert closed

@@ -226,5 +226,21 @@ def test_an_unusable_file_is_reported_and_the_others_are_read(name: str, tmp_pat
     assert len(left_out[0]) > len(name) + 10  # with a reason
 
 
+@pytest.mark.parametrize("name", ["garbage.npy", "garbage.npz", "nothing.npy", "objects.npy"])
+def test_no_message_recommends_to_run_code_from_a_file(name: str, tmp_path: Path) -> None:
+    UNUSABLE[name](tmp_path / name)
+    _, (told,) = from_directory(tmp_path, 1000)
+    assert "pickle" not in told
+
+
+def test_files_that_share_a_stem_keep_their_endings(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", TABLE)
+    np.savetxt(tmp_path / "a.csv", TABLE, delimiter=",", header="x,y,z")
+    np.save(tmp_path / "a.csv.npy", TABLE)  # its stem is another's whole name
+    np.save(tmp_path / "b.npy", TABLE)
+    found, _ = from_directory(tmp_path, 1000)
+    assert sorted(w.name for w in found) == ["a.csv", "a.csv.npy", "a.npy", "b"]
+
+
 def test_an_empty_directory_gives_nothing(tmp_path: Path) -> None:
     assert from_directory(tmp_path, 10) == ([], [])
