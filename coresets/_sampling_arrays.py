@@ -34,6 +34,7 @@ __all__ = [
 
 Array = Any
 
+_MOST_ITEMS = 2**53  # more than any row has, and exact in float64
 _BEYOND_UNIFORMS = 2.0  # sorts after every uniform
 
 
@@ -43,7 +44,9 @@ def row_sizes(size: Size, batch: tuple[int, ...], *, integer: bool) -> np.ndarra
         number = check_integer(size, "size", at_least=1) if integer else check_real(size, "size")
         if number <= 0:
             raise ValueError(f"size = {number:g} is not positive; ask for a positive size")
-        return np.full(batch, number, dtype=np.int64 if integer else np.float64)
+        if integer:
+            return np.full(batch, min(number, _MOST_ITEMS), dtype=np.int64)
+        return np.full(batch, number, dtype=np.float64)
     array = as_array(size, "size")
     host = np.asarray(array.cpu() if hasattr(array, "cpu") else array)
     if integer and host.dtype.kind not in "iu":
@@ -60,14 +63,15 @@ def row_sizes(size: Size, batch: tuple[int, ...], *, integer: bool) -> np.ndarra
         raise ValueError(
             f"size has shape {host.shape}; pass one number or shape {batch}, one per row"
         ) from error
-    return np.ascontiguousarray(host, dtype=np.int64 if integer else np.float64)
+    if integer:
+        host = np.minimum(host.astype(np.uint64), _MOST_ITEMS)  # positive ones, which may exceed int64
+        return np.ascontiguousarray(host, dtype=np.int64)
+    return np.ascontiguousarray(host, dtype=np.float64)
 
 
 def as_native(values: object, name: str) -> Array:
-    """Return a floating array, a NumPy one in native byte order, which compiled loops need."""
+    """Return a floating array of float32 or float64, for which the loops are compiled."""
     array = as_floating(values, name)
-    if isinstance(array, np.ndarray):
-        array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
     if array.ndim < 1 or 0 in array.shape:
         raise ValueError(f"{name} has shape {tuple(array.shape)}; pass (..., n), at least one item a row")
     return array

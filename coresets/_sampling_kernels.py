@@ -47,7 +47,10 @@ def _compiled(*, reorder: bool = False) -> Callable[[F], F]:
     fastmath: Any = {"reassoc", "nsz"} if reorder else False
 
     def wrap(function: F) -> F:
-        return cast(F, numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
+        try:
+            return cast(F, numba.njit(cache=True, nogil=True, fastmath=fastmath)(function))
+        except RuntimeError:  # no directory that numba may write to: compile in every process
+            return cast(F, numba.njit(nogil=True, fastmath=fastmath)(function))
 
     return wrap
 

@@ -27,35 +27,57 @@ __all__ = [
     "check_probability",
     "check_real",
     "check_weights",
+    "plain_array",
 ]
 
 Array = Any  # an object of any array-API library; the standard has no common base class
 
 
-def as_array(value: object, name: str) -> Array:
-    """Return ``value`` if it is an array of some array-API library, else a NumPy array of it."""
-    if is_array_api_obj(value):
-        return value
+def plain_array(value: object, name: str) -> Array:
+    """Return ``value`` without its gradient if it is an array of some library, else a NumPy array of it.
+
+    NumPy arrays, of any dtype, come back as plain ones in native byte order.
+
+    Raises
+    ------
+    TypeError
+        If the array is masked or sparse: what is missing or left out would be taken for numbers.
+    ValueError
+        If nested sequences are ragged.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; pass {name}.filled(...), or the unmasked rows alone")
+    if hasattr(value, "toarray"):  # SciPy's sparse matrices, which NumPy would wrap as one object
+        raise TypeError(f"{name} is a sparse {type(value).__name__}; pass {name}.toarray()")
+    if is_array_api_obj(value) and not isinstance(value, (np.ndarray, np.generic)):
+        tensor: Any = value
+        return tensor.detach() if getattr(tensor, "requires_grad", False) else tensor
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged nested sequences
         raise ValueError(f"{name} is not a regular array: {error}") from error
-    if array.dtype.kind not in "biuf":
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_array(value: object, name: str) -> Array:
+    """Return an array of numbers: of the library of ``value`` if it has one, else of NumPy."""
+    array = plain_array(value, name)
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
         raise TypeError(f"{name} has dtype {array.dtype}; pass real numbers")
     return array
 
 
 def as_floating(value: object, name: str) -> Array:
-    """Return a real floating array: integers and booleans become float64, floats are kept."""
+    """Return a real floating array: float32 and float64 are kept, anything else becomes float64.
+
+    Half precisions have too little range for squares and sums, and long double has no BLAS.
+    """
     array = as_array(value, name)
     xp = array_namespace(array)
     if xp.isdtype(array.dtype, "complex floating"):
         raise TypeError(f"{name} has complex dtype {array.dtype}; pass real numbers")
     if xp.isdtype(array.dtype, "real floating"):
-        if isinstance(array, np.ndarray) and array.dtype.itemsize not in (4, 8):
-            # float16 has too little range for squares; long double has no BLAS.
-            return array.astype(np.float64)
-        return array
+        return array if array.dtype in (xp.float32, xp.float64) else xp.astype(array, xp.float64)
     return xp.astype(array, xp.float64)
 
 
@@ -75,7 +97,10 @@ def beside(values: Array, reference: Array, name: str) -> Array:
     """
     xp = array_namespace(reference)
     if array_namespace(values) is not xp:
-        return xp.asarray(values, device=device(reference))
+        if hasattr(values, "cpu"):  # a tensor, perhaps on a device that the other library cannot read
+            values = values.cpu()
+        # A copy, since not every library takes read-only memory or negative strides.
+        return xp.asarray(np.asarray(values).copy(), device=device(reference))
     if device(values) != device(reference):
         raise ValueError(f"{name} is on {device(values)}, the data on {device(reference)}; move one of them")
     return values
@@ -142,6 +167,8 @@ def check_real(value: object, name: str) -> float:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} = {value!r} is not a real number") from error
+    except OverflowError as error:
+        raise ValueError(f"{name} is an integer beyond the range of float64") from error
     if not math.isfinite(number):
         raise ValueError(f"{name} = {number} is not finite")
     return number

@@ -45,7 +45,7 @@ class Certificate:
     value: float
     bound: float | None = None
     confidence: float = 1.0
-    details: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, float] = field(default_factory=dict, hash=False)  # a mapping has no hash
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", check_real(self.value, "value"))

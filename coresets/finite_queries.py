@@ -13,7 +13,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from coresets._validate import check_non_negative
+from coresets._validate import beside, check_non_negative
 from coresets.errors import AssumptionError
 from coresets.guarantee import Claim, SamplingGuarantee, Scheme
 from coresets.guarantees import (
@@ -62,14 +62,15 @@ def claim_for_finite(sensitivities: Sensitivities, queries: int, scheme: Scheme)
     raise AssumptionError(f"no theorem for finitely many queries covers {scheme}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # queries may be arrays, whose comparison is no truth value
 class FiniteQueries:
     """A loss and the queries to be answered.
 
     Parameters
     ----------
     loss : callable
-        ``loss(data, query)`` returns the non-negative losses of all points, shape (n,).
+        ``loss(data, query)`` returns the non-negative losses of all points, shape (n,); those of
+        another array library are moved beside the points.
     queries : sequence
         The queries, at least one; any objects that ``loss`` understands.
 
@@ -101,7 +102,7 @@ class FiniteQueries:
         costs = check_non_negative(self.loss(data, query), name="loss")
         if tuple(costs.shape) != (data.n,):
             raise ValueError(f"loss has shape {tuple(costs.shape)}; expected ({data.n},), one value a point")
-        return costs
+        return beside(costs, data.points, "loss")
 
     def sensitivities(self, data: WeightedSet) -> Sensitivities:
         """Exact sensitivities, the largest share over the queries; free queries are skipped."""

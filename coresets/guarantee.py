@@ -33,6 +33,8 @@ __all__ = [
 
 P = TypeVar("P")
 
+_MAX_SIZE = 2**53
+
 
 class Scheme(Enum):
     """How a coreset was drawn; a theorem names the schemes that its proof covers."""
@@ -112,6 +114,10 @@ class Guarantee(ABC):
         For which queries.
     schemes : frozenset of Scheme
         Samplers that the proof covers; empty for statements that involve no sampling.
+
+    Notes
+    -----
+    A theorem holds no data but those of its class, so two of one class are equal.
     """
 
     key: ClassVar[str]
@@ -136,6 +142,12 @@ class Guarantee(ABC):
             raise AssumptionError(
                 f"{self.key} ({self.title}) is not proved for {scheme.value}; it covers: {covered}"
             )
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
 
     def __repr__(self) -> str:
         return f"<Guarantee {self.key}: {self.title}>"
@@ -178,6 +190,8 @@ class SamplingGuarantee(Guarantee, Generic[P]):
         ------
         ValueError
             If epsilon or delta is out of range.
+        OverflowError
+            If more than 2^53 points are needed.
         """
         epsilon = check_epsilon(accuracy.epsilon)
         return self._size(parameters, epsilon, self._check_delta(accuracy.delta))
@@ -253,15 +267,22 @@ class Claim:
 def least_integer(holds: Callable[[int], bool], start: float) -> int:
     """Least integer m >= 1 with ``holds(m)``, for a predicate that stays true once it is true.
 
-    ``start`` is a floating estimate. Galloping out of it and bisecting makes the answer exact
-    however rough the estimate is.
+    ``start`` is a floating estimate, infinite if it overflowed. Galloping out of it and bisecting
+    makes the answer exact however rough the estimate is.
+
+    Raises
+    ------
+    OverflowError
+        If the predicate fails at 2^53, above which integers are no longer distinct floats.
     """
-    if not math.isfinite(start):
-        raise OverflowError(f"no finite size satisfies the bound (estimate {start})")
-    high = max(1, math.ceil(start))
+    high = max(1, math.ceil(start)) if start < _MAX_SIZE else _MAX_SIZE
     step = 1
     while not holds(high):
-        high, step = high + step, 2 * step
+        if high >= _MAX_SIZE:
+            raise OverflowError(
+                "no size below 2^53 reaches this epsilon and delta; ask for a larger one of them"
+            )
+        high, step = min(high + step, _MAX_SIZE), 2 * step
     low = high - 1
     step = 1
     while low >= 1 and holds(low):

@@ -69,6 +69,11 @@ class Reducer(Protocol):
         """Reduce to a size or to an accuracy, exactly one of which is given."""
 
 
+def _check_data(data: object) -> None:
+    if not isinstance(data, WeightedSet):
+        raise TypeError(f"data is a {type(data).__name__}; wrap the points in a WeightedSet")
+
+
 @dataclass(frozen=True)
 class SensitivityReducer:
     """Importance sampling in proportion to sensitivity bounds.
@@ -88,6 +93,10 @@ class SensitivityReducer:
 
     Raises
     ------
+    TypeError
+        If the loss or the sampler lacks a method or is a class, or ``defensive`` is not a bool.
+    ValueError
+        If ``delta`` is not strictly between 0 and 1.
     AssumptionError
         On :meth:`reduce`, if no theorem covers the loss with this sampler.
 
@@ -114,6 +123,18 @@ class SensitivityReducer:
     def __post_init__(self) -> None:
         if not isinstance(self.loss, Loss):
             raise TypeError(f"loss = {self.loss!r} lacks one of the methods costs, sensitivities, claim")
+        for name, value in (("loss", self.loss), ("sampler", self.sampler)):
+            if isinstance(value, type):
+                kind = value.__name__
+                raise TypeError(f"{name} is the class {kind}; pass an instance of it, {kind}(...)")
+        scheme, draw = getattr(self.sampler, "scheme", None), getattr(self.sampler, "draw", None)
+        if not (isinstance(scheme, Scheme) and callable(draw)):
+            raise TypeError(
+                f"sampler = {self.sampler!r} lacks a scheme or a method draw; pass IID(), Poisson(), "
+                "FixedSize(), Hybrid() or Top()"
+            )
+        if not isinstance(self.defensive, bool):
+            raise TypeError(f"defensive = {self.defensive!r}; pass True or False")
         object.__setattr__(self, "delta", check_open_unit(self.delta, "delta"))
 
     def claim(self, data: WeightedSet, sensitivities: Sensitivities | None = None) -> Claim:
@@ -126,12 +147,18 @@ class SensitivityReducer:
         sensitivities : Sensitivities, optional
             The bounds, if already computed, with mixing included.
         """
+        _check_data(data)
         if sensitivities is None:
             sensitivities = self.sensitivities(data)
+        elif not isinstance(sensitivities, Sensitivities):
+            raise TypeError(
+                f"sensitivities is a {type(sensitivities).__name__}; wrap the bounds in Sensitivities"
+            )
         return self.loss.claim(data, sensitivities, self.sampler.scheme)
 
     def sensitivities(self, data: WeightedSet) -> Sensitivities:
         """Sensitivity bounds from which the draw is made, mixing included."""
+        _check_data(data)
         bounds = self.loss.sensitivities(data)
         return bounds.with_defensive_mixing(data.weights) if self.defensive else bounds
 
@@ -154,8 +181,9 @@ class SensitivityReducer:
             of points returns all of them, exactly. Poisson sampling of a very small size may keep
             nothing at all.
         accuracy : Accuracy, optional
-            Relative error and failure probability; the size follows from the theorem. Exactly one
-            of size and accuracy must be given.
+            Relative error and failure probability; the size follows from the theorem, and all
+            points are returned when that is no less than their number. Exactly one of size and
+            accuracy must be given.
         rng : int, numpy.random.SeedSequence, numpy.random.Generator or torch.Generator
             Source of randomness.
 
@@ -171,8 +199,7 @@ class SensitivityReducer:
         AssumptionError
             If no theorem covers the loss with this sampler.
         """
-        if not isinstance(data, WeightedSet):
-            raise TypeError(f"data is a {type(data).__name__}; wrap the points in a WeightedSet")
+        _check_data(data)
         if (size is None) == (accuracy is None):
             raise ValueError(f"size = {size}, accuracy = {accuracy}; pass exactly one of the two")
         if accuracy is not None and not isinstance(accuracy, Accuracy):
@@ -189,19 +216,22 @@ class SensitivityReducer:
         claim = self.claim(data, bounds)
         if size is None:
             assert accuracy is not None  # exactly one is given
-            size, promise = claim.size(accuracy), accuracy
-        else:
-            # Nothing is random about a choice of the top, so nothing can fail.
-            delta = 0.0 if self.sampler.scheme is Scheme.TOP else self.delta
-            promise = claim.accuracy(size, delta)
+            try:
+                size = claim.size(accuracy)
+            except OverflowError:  # more than any data have
+                size = data.n
         if size >= data.n:
             return self._everything(data, size)
+        if accuracy is None:
+            # Nothing is random about a choice of the top, so nothing can fail.
+            delta = 0.0 if self.sampler.scheme is Scheme.TOP else self.delta
+            accuracy = claim.accuracy(size, delta)
         draw = self.sampler.draw(bounds.values, size, generator)
         coreset = Coreset(
             indices=draw.indices,
             weights=array_namespace(data.weights).take(data.weights, draw.indices) * draw.kept_weights,
             size=size,
-            accuracy=promise,
+            accuracy=accuracy,
         )
         return self._with_certificates(data, coreset, bounds.certificates)
 

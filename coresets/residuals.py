@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from coresets._validate import as_floating, beside
 from coresets.weighted_set import WeightedSet
 
 __all__ = ["residual_rows", "residuals"]
@@ -37,6 +38,8 @@ def residual_rows(data: WeightedSet, *, intercept: bool) -> Array:
     ------
     TypeError
         If the labels are not real numbers.
+    ValueError
+        If the labels are on another device than the points, in the same library.
     """
     xp = array_namespace(data.points)
     columns = [data.points]
@@ -46,7 +49,8 @@ def residual_rows(data: WeightedSet, *, intercept: bool) -> Array:
         labels = data.labels
         if isinstance(labels, np.ndarray) and labels.dtype.kind not in "biuf":
             raise TypeError(f"labels have dtype {labels.dtype}; regression needs real numbers")
-        columns.append(xp.astype(xp.asarray(labels), data.points.dtype)[:, None])
+        labels = beside(as_floating(labels, "labels"), data.points, "labels")
+        columns.append(xp.astype(labels, data.points.dtype)[:, None])
     return xp.concat(columns, axis=1) if len(columns) > 1 else data.points
 
 

@@ -65,6 +65,7 @@ __all__ = [
 
 Array = Any
 
+_MOST_DRAWS = 2**53  # consecutive numbers of draws are distinct in float64 up to here
 _NORMALISED = 1e-12  # sums this close to 1 count as 1: below any bias that draws could show
 _GLANCE = 1 << 10  # entries from which it is guessed whether a row sums to 1
 _UNIFORMS_AT_ONCE = 1 << 14  # 128 KiB: the buffer stays in the second-level cache
@@ -265,7 +266,7 @@ def sample_iid(sensitivities: Array, size: int, *, rng: Rng) -> Draw:
     sensitivities : array of shape (..., n)
         Non-negative and finite, not all zero in a row.
     size : int
-        Number of draws, at least 1; it may exceed n.
+        Number of draws, at least 1 and at most 2^53; it may exceed n.
     rng : int, numpy.random.SeedSequence, numpy.random.Generator or torch.Generator
         Source of ``size`` uniforms a row.
 
@@ -278,7 +279,7 @@ def sample_iid(sensitivities: Array, size: int, *, rng: Rng) -> Draw:
     ------
     ValueError
         If a sensitivity is negative, NaN or infinite, a row is empty or all zero, or ``size``
-        is below 1.
+        is out of range.
     TypeError
         If ``rng`` is no source of randomness or ``size`` not an integer.
 
@@ -292,6 +293,8 @@ def sample_iid(sensitivities: Array, size: int, *, rng: Rng) -> Draw:
     array = as_native(sensitivities, "sensitivities")
     generator = _check_rng(rng, array)
     size = check_integer(size, "size", at_least=1)
+    if size > _MOST_DRAWS:
+        raise ValueError(f"size = {size} draws with replacement are too many; pass at most 2^53")
     xp = array_namespace(array)
     if isinstance(array, np.ndarray) and array.ndim == 1:
         return _iid_row(array, size, generator)
@@ -390,7 +393,7 @@ def sample_hybrid(sensitivities: Array, size: int, *, rng: Rng) -> Draw:
         Number of sure items and draws together, at least 1. From the number of positive
         sensitivities on, all of these are kept, exactly.
     rng : int, numpy.random.SeedSequence, numpy.random.Generator or torch.Generator
-        Source of ``size`` uniforms a row, of which the draws use the first ``size`` - k.
+        Source of min(``size``, n) uniforms a row, of which the draws use the first ``size`` - k.
 
     Returns
     -------
@@ -418,11 +421,12 @@ def sample_hybrid(sensitivities: Array, size: int, *, rng: Rng) -> Draw:
     size = check_integer(size, "size", at_least=1)
     xp = array_namespace(array)
     values, positives = checked_values(array)
-    sure = split(xp, array, positives, size)
+    points = min(size, int(array.shape[-1]))  # more would change nothing
+    sure = split(xp, array, positives, points)
     top = top_mask(xp, values, xp.asarray(sure))
     rest = xp.where(top, xp.zeros_like(values), values)
-    draws = xp.where(positives <= size, xp.zeros_like(sure), size - sure)
-    u = uniforms(generator, (*array.shape[:-1], size), like=array)
+    draws = xp.where(positives <= points, xp.zeros_like(sure), points - sure)
+    u = uniforms(generator, (*array.shape[:-1], points), like=array)
     counts, totals = draw_counts(xp, rest, u, draws)
     one_draw = xp.astype(rest, xp.float64) / totals
     one = xp.ones_like(one_draw)

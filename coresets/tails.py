@@ -37,53 +37,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincc
 
+from coresets._rates import bennett_h, bennett_rate, bernoulli_kl
+
 __all__ = ["BernoulliKL", "Bernstein", "ChernoffBennett", "ExactBinomial", "Tail", "bennett_h"]
 
 Real: TypeAlias = float | npt.NDArray[np.float64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 _MAX_SIZE = 2**53  # above it, consecutive integers are no longer distinct floats
-# Inside the radius the terms left out are below 0.05^12 / 78, relative to the first, 1 / 2.
-_SERIES_RADIUS = 0.05
-_SERIES_TERMS = 12
-
-
-def bennett_h(u: npt.ArrayLike) -> Floats:
-    """Bennett's function (1 + u) ln(1 + u) - u for u >= -1, accurate near zero.
-
-    Examples
-    --------
-    >>> float(bennett_h(0.0))
-    0.0
-    """
-    u = np.asarray(u, dtype=np.float64)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        direct = np.where(u > -1.0, (1.0 + u) * np.log1p(np.maximum(u, -1.0)), 0.0) - u
-    near = np.abs(u) < _SERIES_RADIUS
-    if not np.any(near):
-        return np.asarray(direct)
-    # Near zero both terms cancel, so take the series, the sum of (-u)^k / (k (k - 1)) over k >= 2.
-    small = np.where(near, u, 0.0)
-    series = np.zeros_like(small)
-    for k in range(_SERIES_TERMS + 1, 1, -1):
-        series = 1.0 / (k * (k - 1)) - small * series
-    return np.where(near, small * small * series, direct)
-
-
-def _bernoulli_kl(shift: Floats, p: Floats) -> Floats:
-    """Relative entropy of Bernoulli(p + shift) to Bernoulli(p); infinite when p + shift leaves [0, 1].
-
-    Written as p h(shift / p) + (1 - p) h(-shift / (1 - p)): the linear parts of the two terms of
-    the definition cancel exactly, which in floating point they would not.
-    """
-    q = p + shift
-    inside = (q >= 0.0) & (q <= 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ones = np.maximum(shift / p, -1.0)
-        zeros = np.where(p < 1.0, np.maximum(-shift / (1.0 - p), -1.0), 0.0)
-    divergence = p * bennett_h(ones) + (1.0 - p) * bennett_h(zeros)
-    # At p = 1 any other law is infinitely far; the formula above would read 0 * h(...).
-    return np.where(inside & ((p < 1.0) | (shift == 0.0)), divergence, np.inf)
 
 
 def _least_float(holds: Callable[[Floats], npt.NDArray[np.bool_]], low: Floats, high: Floats) -> Floats:
@@ -109,7 +70,9 @@ def _least_integer(holds: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_
         low = np.where(good, low, high)
         high = np.where(good, high, 2 * high)
         if bool(np.any(high > _MAX_SIZE)):
-            raise OverflowError("no size below 2^53 reaches this epsilon and delta; ask for less")
+            raise OverflowError(
+                "no size below 2^53 reaches this epsilon and delta; ask for a larger one of them"
+            )
     while bool(np.any(high - low > 1)):
         middle = (low + high) // 2
         good = holds(np.maximum(middle, 1)) & (middle >= 1)
@@ -136,13 +99,23 @@ def _scalar_or_array(values: Any) -> Any:
     return values.item() if np.ndim(values) == 0 else values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tail(ABC):
     """Bound on how far the mean of independent terms strays from its expectation.
 
     Subclasses provide :meth:`log_tail`; everything else follows from it. Numbers may be arrays,
-    of the parameters too, and broadcast.
+    of the parameters too, and broadcast. Tails with the same parameters are equal.
     """
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        pairs = zip(self._parameters(), other._parameters(), strict=True)
+        return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+
+    def __hash__(self) -> int:
+        # Adding zero makes the two zeros, which are equal, the same bytes.
+        return hash((type(self), *((p.shape, (p + 0.0).tobytes()) for p in self._parameters())))
 
     @abstractmethod
     def log_tail(self, size: npt.ArrayLike, epsilon: npt.ArrayLike) -> Floats:
@@ -227,13 +200,19 @@ class Tail(ABC):
         return _least_integer(lambda m: self.log_tail(m, epsilon) <= level, shape)
 
 
+def _exponent(size: npt.ArrayLike, rate: Floats) -> Floats:
+    """Size times rate, 0 for a rate of 0 even at an infinite size, and infinite beyond the range."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.where(rate > 0.0, np.asarray(size, dtype=np.float64) * rate, 0.0)
+
+
 def _log_sides(sides: int) -> Floats:
     if sides not in (1, 2):
         raise ValueError(f"sides = {sides!r}; pass 1 for one direction or 2 for both")
     return np.asarray(np.log(sides))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bernstein(Tail):
     """Bernstein's inequality.
 
@@ -267,15 +246,14 @@ class Bernstein(Tail):
     def log_tail(self, size: npt.ArrayLike, epsilon: npt.ArrayLike) -> Floats:
         """Logarithm of sides * exp(-size epsilon^2 / (2 variance + 2 bound epsilon / 3))."""
         e = np.asarray(epsilon, dtype=np.float64)
+        v, b = np.asarray(self.variance, dtype=np.float64), np.asarray(self.bound, dtype=np.float64)
         # The quotient is arranged so that neither a huge epsilon nor a tiny one overflows.
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            rate = np.where(
-                e > 0.0, e / (2.0 * np.asarray(self.variance) / e + 2.0 * np.asarray(self.bound) / 3.0), 0.0
-            )
-        return _log_sides(self.sides) - np.asarray(size, dtype=np.float64) * rate
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            rate = np.where(e > 0.0, e / (2.0 * (v / e) + b / 1.5), 0.0)
+        return _log_sides(self.sides) - _exponent(size, rate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChernoffBennett(Tail):
     """Bennett's inequality, the optimised Chernoff bound for bounded terms; never above Bernstein's.
 
@@ -302,13 +280,10 @@ class ChernoffBennett(Tail):
         """Logarithm of sides * exp(-size (v / b^2) h(b epsilon / v))."""
         e = np.asarray(epsilon, dtype=np.float64)
         v, b = np.asarray(self.variance, dtype=np.float64), np.asarray(self.bound, dtype=np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            u = b * e / v
-            rate = np.where(np.isfinite(u), v / (b * b) * bennett_h(np.minimum(u, 1e300)), np.inf)
-        return _log_sides(self.sides) - np.asarray(size, dtype=np.float64) * rate
+        return _log_sides(self.sides) - _exponent(size, bennett_rate(e, v, b))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BernoulliKL(Tail):
     """Chernoff-Hoeffding bound in relative-entropy form, for identically distributed terms in [0, R].
 
@@ -336,23 +311,24 @@ class BernoulliKL(Tail):
     def log_tail(self, size: npt.ArrayLike, epsilon: npt.ArrayLike) -> Floats:
         """Logarithm of exp(-m kl(upper)), plus exp(-m kl(lower)) for two sides."""
         maximum = np.asarray(self.maximum, dtype=np.float64)
-        p = np.asarray(self.mean, dtype=np.float64) / maximum
-        shift = np.asarray(epsilon, dtype=np.float64) / maximum
+        with np.errstate(over="ignore", under="ignore"):
+            p = np.asarray(self.mean, dtype=np.float64) / maximum
+            shift = np.asarray(epsilon, dtype=np.float64) / maximum
         m = np.asarray(size, dtype=np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            upper = -m * _bernoulli_kl(shift, p)
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            upper = -_exponent(m, bernoulli_kl(shift, p))
             if self.sides == 1:
                 return upper
-            return np.logaddexp(upper, -m * _bernoulli_kl(-shift, p))
+            return np.logaddexp(upper, -_exponent(m, bernoulli_kl(-shift, p)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExactBinomial(Tail):
     """The binomial distribution itself: no bound can be smaller for Bernoulli terms.
 
     Parameters
     ----------
-    probability : float
+    probability : float or array
         Success probability in (0, 1).
     sides : 1 or 2
         One for the upper tail alone, two for both.
@@ -364,7 +340,7 @@ class ExactBinomial(Tail):
     every larger size; the relative-entropy bound says from where on nothing needs checking.
     """
 
-    probability: float
+    probability: Real
     sides: int = 2
 
     def __post_init__(self) -> None:
@@ -387,19 +363,22 @@ class ExactBinomial(Tail):
 
     def _size(self, epsilon: Floats, level: Floats, shape: tuple[int, ...]) -> Any:
         safe = BernoulliKL(self.probability, 1.0, self.sides)._size(epsilon, level, shape)
+        probability = np.broadcast_to(self.probability, shape)
+        problems = zip(*map(np.ravel, (probability, epsilon, level, safe)), strict=True)
         sizes = [
-            self._last_violation(float(e), float(log_delta), int(m)) + 1
-            for e, log_delta, m in zip(np.ravel(epsilon), np.ravel(level), np.ravel(safe), strict=True)
+            _last_violation(ExactBinomial(float(p), self.sides), float(e), float(log_delta), int(m)) + 1
+            for p, e, log_delta, m in problems
         ]
         return np.asarray(sizes, dtype=np.int64).reshape(shape)
 
-    def _last_violation(self, epsilon: float, level: float, safe: int, chunk: int = 4096) -> int:
-        """Largest m below ``safe`` whose tail exceeds the level; 0 if there is none."""
-        high = safe
-        while high > 1:
-            sizes = np.arange(max(1, high - chunk), high)
-            bad = np.flatnonzero(self.log_tail(sizes, epsilon) > level)
-            if bad.size:
-                return int(sizes[bad[-1]])
-            high = int(sizes[0])
-        return 0
+
+def _last_violation(law: Tail, epsilon: float, level: float, safe: int, chunk: int = 4096) -> int:
+    """Largest m below ``safe`` whose tail exceeds the level; 0 if there is none."""
+    high = safe
+    while high > 1:
+        sizes = np.arange(max(1, high - chunk), high)
+        bad = np.flatnonzero(law.log_tail(sizes, epsilon) > level)
+        if bad.size:
+            return int(sizes[bad[-1]])
+        high = int(sizes[0])
+    return 0

@@ -7,14 +7,17 @@ free points, and never the data themselves.
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_array
+from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array
 
 from coresets._files import write_atomically
 from coresets._validate import (
@@ -26,6 +29,7 @@ from coresets._validate import (
     check_non_negative,
     check_points,
     check_weights,
+    plain_array,
 )
 from coresets.accuracy import Accuracy
 from coresets.certificate import Certificate
@@ -35,6 +39,19 @@ __all__ = ["Coreset", "WeightedSet", "to_host"]
 Array = Any
 
 _FORMAT = 1  # version of the file layout
+
+# What NumPy and zipfile raise for a file that is empty, cut short, damaged or something else; a single
+# array is no context manager and has no members, hence the last two.
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    TypeError,
+    AttributeError,
+)
 
 
 def to_host(array: Array) -> np.ndarray:
@@ -53,10 +70,11 @@ class WeightedSet:
     Parameters
     ----------
     points : array of shape (n, d)
-        Finite real numbers, one row a point; n, d >= 1. Any array-API array; floating dtypes
-        are kept, integers become float64.
+        Finite real numbers, one row a point; n, d >= 1. Any array-API array; float32 and float64
+        are kept, other dtypes (integers, half precisions) become float64.
     weights : array of shape (n,), optional
-        Non-negative finite masses, not all zero, of any total; ones by default.
+        Non-negative finite masses, not all zero, of any total; ones by default. Arrays of the
+        library of the points keep their dtype; lists and other arrays take that of the points.
     labels : array of shape (n,), optional
         One label or target a point.
 
@@ -89,16 +107,22 @@ class WeightedSet:
         if self.weights is None:
             weights = xp.ones(n, dtype=points.dtype, device=device(points))
         else:
-            weights = beside(check_weights(self.weights, n), points, "weights")
+            weights = check_weights(self.weights, n)
+            native = is_array_api_obj(self.weights) and array_namespace(weights) is xp
+            weights = beside(weights, points, "weights")
+            if not native and weights.dtype != points.dtype:
+                # Once more: in fewer digits a mass may overflow, or all of them vanish.
+                with np.errstate(over="ignore"):
+                    weights = check_weights(xp.astype(weights, points.dtype), n)
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "weights", weights)
         if self.labels is not None:
-            labels = np.asarray(self.labels) if not hasattr(self.labels, "shape") else self.labels
+            labels = plain_array(self.labels, "labels")
             if tuple(labels.shape) != (n,):
                 raise ValueError(
                     f"labels has shape {tuple(labels.shape)}; expected ({n},), one label a point"
                 )
-            if array_namespace_or_none(labels) is not None and _is_floating(labels):
+            if _is_floating(labels):
                 check_finite(labels, "labels")
             object.__setattr__(self, "labels", labels)
 
@@ -125,15 +149,24 @@ class WeightedSet:
         return f"WeightedSet(n={self.n}, d={self.d}, total_weight={self.total_weight:g}{labelled})"
 
 
-def array_namespace_or_none(value: Any) -> Any:
-    """Namespace of a numeric array, or None for arrays of strings and objects."""
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
-        return None
-    return array_namespace(value)
-
-
 def _is_floating(value: Array) -> bool:
+    if isinstance(value, np.ndarray):  # labels may be strings, of which the standard knows nothing
+        return bool(value.dtype.kind == "f")
     return bool(array_namespace(value).isdtype(value.dtype, "real floating"))
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of a saved coreset."""
+    content = io.BytesIO(Path(path).read_bytes())  # errors of the file system pass through
+    try:
+        with np.load(content, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(str(arrays.pop("header")))
+        if not isinstance(header, dict) or "weights" not in arrays:
+            raise KeyError("header or weights")
+    except _UNREADABLE as error:
+        raise ValueError(f"{os.fspath(path)} is not a saved coreset") from error
+    return header, arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +192,8 @@ class Coreset:
     ------
     ValueError
         If both or neither of indices and points are given, or shapes disagree.
+    TypeError
+        If the accuracy is not an :class:`Accuracy`, or an array holds no real numbers.
 
     Notes
     -----
@@ -193,6 +228,8 @@ class Coreset:
             weights = check_non_negative(weights, name="weights")
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "size", check_integer(self.size, "size", at_least=1))
+        if not isinstance(self.accuracy, Accuracy):
+            raise TypeError(f"accuracy = {self.accuracy!r}; pass Accuracy(epsilon, delta)")
         object.__setattr__(self, "certificates", tuple(self.certificates))
         k = weights.shape[0]
         if self.indices is not None:
@@ -243,7 +280,11 @@ class Coreset:
             If an index lies outside the data: they are not the parent.
         ValueError
             If nothing was kept, so that there is no set to speak of.
+        TypeError
+            If the data are not a :class:`WeightedSet`.
         """
+        if not isinstance(data, WeightedSet):
+            raise TypeError(f"data is a {type(data).__name__}; wrap the points in a WeightedSet")
         if self.support_size == 0:
             raise ValueError("the coreset is empty; draw a larger one, or with a fixed size")
         if self.indices is None:
@@ -290,30 +331,26 @@ class Coreset:
         Raises
         ------
         ValueError
-            If the file is not a saved coreset or has another format version.
+            If the file is not a saved coreset, is damaged, or has another format version.
+        FileNotFoundError
+            If there is no such file.
         """
-        archive = np.load(Path(path), allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):  # a single array
-            raise ValueError(f"{os.fspath(path)} is not a saved coreset")
-        with archive:
-            if "header" not in archive or "weights" not in archive:
-                raise ValueError(f"{os.fspath(path)} is not a saved coreset")
-            header = json.loads(str(archive["header"]))
-            if header.get("format") != _FORMAT:
-                raise ValueError(
-                    f"{os.fspath(path)} has format {header.get('format')}; this version reads {_FORMAT}"
-                )
-            try:
-                return cls(
-                    indices=archive.get("indices"),
-                    points=archive.get("points"),
-                    weights=archive["weights"],
-                    size=header["size"],
-                    accuracy=Accuracy(header["epsilon"], header["delta"]),
-                    certificates=tuple(Certificate.from_dict(c) for c in header["certificates"]),
-                )
-            except (KeyError, TypeError) as error:
-                raise ValueError(f"{os.fspath(path)} has a damaged header: {error}") from error
+        header, arrays = _read(path)
+        if header.get("format") != _FORMAT:
+            raise ValueError(
+                f"{os.fspath(path)} has format {header.get('format')}; this version reads {_FORMAT}"
+            )
+        try:
+            return cls(
+                indices=arrays.get("indices"),
+                points=arrays.get("points"),
+                weights=arrays["weights"],
+                size=header["size"],
+                accuracy=Accuracy(header["epsilon"], header["delta"]),
+                certificates=tuple(Certificate.from_dict(c) for c in header["certificates"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{os.fspath(path)} has a damaged header: {error}") from error
 
     def __repr__(self) -> str:
         return (

@@ -52,7 +52,8 @@ def _per_kappa(kappa: float) -> Bernstein:
 
 def _kappa(epsilon: float, level: float) -> float:
     """Least kappa at which :func:`_per_kappa` has a log-tail of ``level``, up to rounding."""
-    return (2.0 + 2.0 * epsilon / 3.0) / epsilon**2 * (np.log(2.0) - level)
+    # Not divided by the square, which may be too small for a float.
+    return (2.0 + 2.0 * epsilon / 3.0) * float(np.log(2.0) - level) / epsilon / epsilon
 
 
 class FiniteIID(SamplingGuarantee[FiniteClass]):

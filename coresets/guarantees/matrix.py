@@ -60,11 +60,9 @@ class MatrixChernoff(SamplingGuarantee[SubspaceClass]):
 
     def _size(self, parameters: SubspaceClass, epsilon: float, delta: float) -> int:
         level = math.log(delta)
-        start = (
-            parameters.total_sensitivity
-            * (math.log(2.0 * parameters.rank) - level)
-            / float(bennett_h(epsilon))
-        )
+        rate = float(bennett_h(epsilon))  # 0 when epsilon^2 underflows
+        logarithm = math.log(2.0 * parameters.rank) - level
+        start = parameters.total_sensitivity * logarithm / rate if rate else math.inf
         return least_integer(lambda m: self._log_tail(parameters, m, epsilon) <= level, start)
 
     def _epsilon(self, parameters: SubspaceClass, size: int, delta: float) -> float:

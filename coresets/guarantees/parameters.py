@@ -74,6 +74,14 @@ class SensitivityProfile:
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "queries", check_integer(self.queries, "queries", at_least=1))
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SensitivityProfile):
+            return NotImplemented
+        return self.queries == other.queries and np.array_equal(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash((self.queries, self.values.size, float(self.values[0])))
+
     def remainders(self) -> npt.NDArray[np.float64]:
         """Entry k: the sum of all but the k largest values, k = 0, ..., n."""
         tails = np.cumsum(self.values[::-1])[::-1]

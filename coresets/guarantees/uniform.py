@@ -60,7 +60,7 @@ class VCIID(SamplingGuarantee[VCClass]):
     def _size(self, parameters: VCClass, epsilon: float, delta: float) -> int:
         # Growth is below its value at the closed-form size of the theory page, so the implicit size
         # is below it too; galloping from a fraction of it finds the exact one.
-        factor = 4.0 * parameters.total_sensitivity * (1.0 + epsilon) / epsilon**2
+        factor = 4.0 * parameters.total_sensitivity * (1.0 + epsilon) / epsilon / epsilon
         start = factor * self._log_growth(parameters, max(factor, parameters.dimension), delta)
         return least_integer(lambda m: self._epsilon(parameters, m, delta) <= epsilon, start)
 
@@ -100,7 +100,7 @@ class LipschitzIID(SamplingGuarantee[LipschitzClass]):
 
     def _size(self, parameters: LipschitzClass, epsilon: float, delta: float) -> int:
         root = self._root(parameters, delta)
-        return least_integer(lambda m: root / math.sqrt(m) <= epsilon, (root / epsilon) ** 2)
+        return least_integer(lambda m: root / math.sqrt(m) <= epsilon, root / epsilon * (root / epsilon))
 
     def _epsilon(self, parameters: LipschitzClass, size: int, delta: float) -> float:
         return self._root(parameters, delta) / math.sqrt(size)
@@ -146,5 +146,6 @@ class LipschitzPoisson(SamplingGuarantee[LipschitzClass]):
 
     def _size(self, parameters: LipschitzClass, epsilon: float, delta: float) -> int:
         t, h = parameters.total_sensitivity, parameters.norm_ratio
-        start = t * t * (2.0 * h / epsilon) ** 2  # the first term alone; galloping finds the rest
+        root = 2.0 * h * t / epsilon
+        start = root * root  # the first term alone; galloping finds the rest
         return least_integer(lambda m: self._epsilon(parameters, m, delta) <= epsilon, start)

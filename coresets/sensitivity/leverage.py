@@ -46,12 +46,11 @@ def _checked_weights(weights: object, points: Array) -> Array:
 def _weighted_rows(points: Array, weights: Array | None) -> Rows:
     """Rows sqrt(w) a, with the weights first scaled to a maximum of 1: scores do not see it."""
     xp = array_namespace(points)
-    dtype = points.dtype if points.dtype in (xp.float32, xp.float64) else xp.float64
     if weights is None:
-        return Rows(points, None, dtype)
+        return Rows(points, None, points.dtype)
     weights = xp.astype(weights, xp.float64, copy=False)
     root = xp.sqrt(weights) / xp.sqrt(xp.max(weights, axis=-1, keepdims=True))
-    return Rows(points, xp.astype(root, dtype, copy=False), dtype)
+    return Rows(points, xp.astype(root, points.dtype, copy=False), points.dtype)
 
 
 def leverage_scores(
@@ -78,7 +77,7 @@ def leverage_scores(
     -------
     array of shape (..., n)
         Scores in [0, 1], with sum the numerical rank; 0 exactly for zero rows and zero weights.
-        Same library and device as ``points``, and the same dtype (float64 for integers).
+        Same library and device as ``points``, in float32 for float32, else float64.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from coresets._validate import check_points, check_weights
+from coresets._validate import beside, check_points, check_weights
 from coresets.sensitivity._rows import Rows, default_rank_tolerance, whitener
 
 __all__ = ["orthonormaliser"]
@@ -49,10 +49,13 @@ def orthonormaliser(points: Array, weights: Array | None = None) -> Array:
     ((2, 1), True)
     """
     points = check_points(points)
+    if points.ndim != 2:
+        raise ValueError(f"points has shape {tuple(points.shape)}; pass (n, d)")
     xp = array_namespace(points)
     root = None
     if weights is not None:
-        root = xp.sqrt(xp.astype(check_weights(weights, points.shape[0]), xp.float64))
+        masses = beside(check_weights(weights, points.shape[0]), points, "weights")
+        root = xp.sqrt(xp.astype(masses, xp.float64))
     rows, whitening = whitener(Rows(points, root, xp.float64), default_rank_tolerance(*points.shape))
     # Columns of the image are orthonormal or zero, and the zero ones are dropped.
     squared_norms = xp.linalg.diagonal(rows.gram(whitening))

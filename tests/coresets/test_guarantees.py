@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,21 @@ from coresets import (
 from coresets.guarantee import least_integer
 from coresets.guarantees import (
     GUARANTEES,
+    VCIID,
+    DefensiveMixing,
     FiniteClass,
+    FiniteFixedSize,
+    FiniteHybrid,
+    FiniteIID,
     FinitePoisson,
     FiniteRelativeEntropy,
     LipschitzClass,
+    LipschitzIID,
+    LipschitzPoisson,
+    MatrixChernoff,
     SensitivityProfile,
     SubspaceClass,
+    TopRemainder,
     VCClass,
 )
 
@@ -293,6 +304,57 @@ def test_least_integer_is_exact_from_any_estimate(answer: int, misjudged: float)
     assert least_integer(lambda m: m >= answer, answer * misjudged) == answer
 
 
-def test_least_integer_refuses_an_infinite_estimate() -> None:
-    with pytest.raises(OverflowError, match="no finite size"):
-        least_integer(lambda m: True, math.inf)
+@pytest.mark.parametrize("start", [math.inf, math.nan, 1.0])
+def test_least_integer_answers_up_to_2_to_the_53_whatever_the_estimate(start: float) -> None:
+    assert least_integer(lambda m: m >= 7, start) == 7
+    assert least_integer(lambda m: m >= 2**53, start) == 2**53
+    with pytest.raises(OverflowError, match=r"no size below 2\^53 reaches"):
+        least_integer(lambda m: False, start)
+
+
+OVERFLOWING = [
+    (FiniteIID(), FiniteClass(3.0, 2)),
+    (FiniteRelativeEntropy(), FiniteClass(3.0, 2)),
+    (FinitePoisson(), FiniteClass(3.0, 2)),
+    (FiniteFixedSize(), FiniteClass(3.0, 2)),
+    (DefensiveMixing(), FiniteClass(3.0, 2)),
+    (VCIID(), VCClass(3.0, 2)),
+    (LipschitzIID(), LipschitzClass(3.0)),
+    (LipschitzPoisson(), LipschitzClass(3.0)),
+    (MatrixChernoff(), SubspaceClass(3.0, 2)),
+]
+
+
+@pytest.mark.parametrize(("guarantee", "parameters"), OVERFLOWING, ids=lambda x: getattr(x, "key", ""))
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-160, 1e-300, 5e-324])
+def test_a_size_beyond_all_floats_is_one_clear_error(guarantee: Any, parameters: Any, epsilon: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(OverflowError, match=r"no size below 2\^53 .* ask for a larger one of them"):
+            guarantee.size(parameters, Accuracy(epsilon, 0.1))
+
+
+@pytest.mark.parametrize("guarantee", [FiniteHybrid(), TopRemainder()])
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-160, 1e-300, 5e-324])
+def test_a_profile_needs_at_most_one_more_than_all_points_at_any_epsilon(
+    guarantee: Any, epsilon: float
+) -> None:
+    assert guarantee.size(SensitivityProfile([1.0, 1.0, 0.5]), Accuracy(epsilon, 0.1)) <= 4
+
+
+@pytest.mark.parametrize("guarantee", GUARANTEES, ids=lambda g: g.key)
+def test_guarantees_are_values(guarantee: Any) -> None:
+    copy = pickle.loads(pickle.dumps(guarantee))
+    assert copy == guarantee
+    assert hash(copy) == hash(guarantee)
+    assert sum(guarantee == other for other in GUARANTEES) == 1
+
+
+@pytest.mark.parametrize("parameters", [FiniteClass(3.0, 2), SensitivityProfile([1.0, 1.0], 2)])
+def test_equal_claims_are_equal_after_pickling(parameters: Any) -> None:
+    claim = Claim(FiniteHybrid(), parameters)
+    copy = pickle.loads(pickle.dumps(claim))
+    assert copy == claim
+    assert hash(copy) == hash(claim)
+    assert claim != Claim(TopRemainder(), parameters)
+    assert claim != Claim(FiniteHybrid(), SensitivityProfile([1.0, 0.5]))

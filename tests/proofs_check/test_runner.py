@@ -15,7 +15,7 @@ from joblib import parallel_config
 
 from coresets.accuracy import Accuracy
 from coresets.samplers import Poisson
-from coresets.sampling import inclusion_probabilities, poisson_from_probabilities
+from coresets.sampling import Draw, inclusion_probabilities, poisson_from_probabilities
 from coresets.weighted_set import WeightedSet
 from proofs_check import judge, runner
 from proofs_check.check import Check, Fault, Profile, Scenario
@@ -105,13 +105,8 @@ class TestRun:
         assert any(line.startswith("broken.npz: ") for line in result.left_out)
 
     def test_weights_that_are_not_divided_fail_the_run(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Undivided:
-            def __init__(self, draw: Any) -> None:
-                self.indices, self.kept_counts = draw.indices, draw.kept_counts
-                self.kept_weights = np.ones(len(draw.indices))
-
-        honest = Poisson.draw
-        monkeypatch.setattr(Poisson, "draw", lambda *args: Undivided(honest(*args)))
+        monkeypatch.setattr(Draw, "kept_weights", property(lambda draw: draw.kept_counts.astype(float)))
+        monkeypatch.setattr(Draw, "weights", property(lambda draw: draw.counts.astype(float)))
         result = run(Options(only=("E1-P",)))
         assert not result.ok
         assert result.checks[0].verdict is Verdict.REFUTED
