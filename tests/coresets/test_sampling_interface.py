@@ -9,6 +9,7 @@ from typing import Any
 import array_api_strict
 import numpy as np
 import pytest
+from array_api_compat import array_namespace
 
 from coresets._sampling_arrays import _increments
 from coresets.guarantee import Scheme
@@ -20,6 +21,8 @@ from coresets.sampling import (
     sample_fixed_size,
     sample_poisson,
 )
+
+NUMPY = array_namespace(np.empty(0))  # with the names of the standard, which old versions lack
 
 SAMPLERS: list[Sampler] = [IID(), Poisson(), FixedSize(), Top(), Hybrid()]
 RANDOM = [sampler for sampler in SAMPLERS if not isinstance(sampler, Top)]
@@ -213,5 +216,5 @@ def test_counts_are_repaired_when_cumulative_sums_waver() -> None:
     # As from a parallel scan: a decrease by rounding at 2, growth at the zero entry 3.
     below = np.array([2, 5, 4, 6, 9])
     positive = np.array([True, True, True, False, True])
-    assert _increments(np, below, positive).tolist() == [2, 3, 0, 0, 4]
-    assert _increments(np, np.array([1, 1, 3]), np.array([True, False, True])).tolist() == [1, 0, 2]
+    assert _increments(NUMPY, below, positive).tolist() == [2, 3, 0, 0, 4]
+    assert _increments(NUMPY, np.array([1, 1, 3]), np.array([True, False, True])).tolist() == [1, 0, 2]
