@@ -154,7 +154,10 @@ class SensitivityReducer:
             raise TypeError(
                 f"sensitivities is a {type(sensitivities).__name__}; wrap the bounds in Sensitivities"
             )
-        return self.loss.claim(data, sensitivities, self.sampler.scheme)
+        scheme = self.sampler.scheme
+        claim = self.loss.claim(data, sensitivities, scheme)
+        claim.guarantee.require(scheme)  # a loss of the caller's own may have named another theorem
+        return claim
 
     def sensitivities(self, data: WeightedSet) -> Sensitivities:
         """Sensitivity bounds from which the draw is made, mixing included."""

@@ -169,7 +169,6 @@ def drawn_scenario(
     broken: Sequence[tuple[str, Draws]],
     *,
     size: int,
-    note: str = "",
 ) -> Scenario:
     """Scenario for a sampler, its claim at a size, and broken versions that claim the same."""
     values = np.asarray(sensitivities, dtype=np.float64)
@@ -184,7 +183,6 @@ def drawn_scenario(
         trial=DrawTrial(sampler, values, size, error),
         faults=tuple(Fault(name, DrawTrial(draws, values, size, error)) for name, draws in broken),
         at_size=AtSize(claim, sampler, values, error),
-        note=note,
         vacuous=reason,
     )
 

@@ -32,6 +32,7 @@ from coresets import (
     WeightedSet,
 )
 from coresets.finite_queries import claim_for_finite
+from coresets.guarantees import VCIID, VCClass
 from coresets.weighted_set import to_host
 
 EPS = float(np.finfo(np.float64).eps)
@@ -314,3 +315,13 @@ def test_finite_queries_is_such_a_loss() -> None:
     np.testing.assert_allclose(
         ours.sensitivities(data).values, Thresholds().sensitivities(data).values, rtol=100 * EPS
     )
+
+
+def test_a_loss_that_names_a_theorem_for_another_sampler_is_refused() -> None:
+    class Careless(LeastSquares):
+        def claim(self, data: WeightedSet, sensitivities: Any, scheme: Scheme) -> Claim:
+            return Claim(VCIID(), VCClass(sensitivities.total, 3))  # whatever the scheme
+
+    data = WeightedSet(np.random.default_rng(0).standard_normal((50, 2)))
+    with pytest.raises(AssumptionError, match="is not proved for independent inclusion"):
+        SensitivityReducer(Careless(), Poisson()).reduce(data, size=10, rng=0)
