@@ -7,4 +7,61 @@ few neurons and reweight the next layer). The modules of this package need PyTor
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nn.budgets import Budget, Dense, KeepCount, KeepRatio, PerLayer
+    from nn.calibration import Calibration
+    from nn.edges import SNIP, Adaptive, Exponential, GraSP, Magnitude, Random, SynFlow, Taylor
+    from nn.plans import LayerPlan, Plan, PruningWarning
+    from nn.pruned import Pruned, load_pruned
+    from nn.pruning import plan, prune
+    from nn.selection import Global, Uniform
+
+__all__ = [
+    "SNIP",
+    "Adaptive",
+    "Budget",
+    "Calibration",
+    "Dense",
+    "Exponential",
+    "Global",
+    "GraSP",
+    "KeepCount",
+    "KeepRatio",
+    "LayerPlan",
+    "Magnitude",
+    "PerLayer",
+    "Plan",
+    "Pruned",
+    "PruningWarning",
+    "Random",
+    "SynFlow",
+    "Taylor",
+    "Uniform",
+    "load_pruned",
+    "plan",
+    "prune",
+]
+
+# Where each public name lives. They are imported when asked for, since this package has to import
+# where torch is not installed.
+_HOMES = {
+    "nn.budgets": ("Budget", "Dense", "KeepCount", "KeepRatio", "PerLayer"),
+    "nn.calibration": ("Calibration",),
+    "nn.edges": ("SNIP", "Adaptive", "Exponential", "GraSP", "Magnitude", "Random", "SynFlow", "Taylor"),
+    "nn.plans": ("LayerPlan", "Plan", "PruningWarning"),
+    "nn.pruned": ("Pruned", "load_pruned"),
+    "nn.pruning": ("plan", "prune"),
+    "nn.selection": ("Global", "Uniform"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value  # so that the next access is a plain one
+    return value

@@ -1,0 +1,159 @@
+"""A pruned network with its plan and its certificates."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from coresets._files import write_atomically
+from coresets.certificate import Certificate
+from nn.layers import find_layers
+from nn.masks import bake_in, put_on
+from nn.plans import Plan, read_record
+
+__all__ = ["Pruned", "Size", "load_pruned"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a pruned network is.
+
+    Parameters
+    ----------
+    kept, total : int
+        Weights kept, and weights there were, in the layers of the plan.
+    parameters : int
+        Nonzero parameters of the whole network, biases and other layers included.
+    all_parameters : int
+        All its parameters.
+    """
+
+    kept: int
+    total: int
+    parameters: int
+    all_parameters: int
+
+    @property
+    def keep_ratio(self) -> float:
+        """Share of the weights in the plan that is kept."""
+        return self.kept / self.total
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kept:,} of {self.total:,} weights in the pruned layers ({self.keep_ratio:.2%}); "
+            f"{self.parameters:,} of {self.all_parameters:,} parameters are not zero. "
+            "Masked weights still take their memory and time."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """What :func:`nn.prune` returns.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A masked copy of the network: train it, copy it, or :meth:`finalize` it.
+    plan : Plan
+        What was decided, and the a priori evidence.
+    certificates : sequence of Certificate
+        Evidence computed from this very network.
+    """
+
+    model: torch.nn.Module
+    plan: Plan
+    certificates: Sequence[Certificate] = ()
+
+    @property
+    def size(self) -> Size:
+        """Counts of weights, as the forward pass sees them."""
+        with torch.no_grad():
+            baked = self.finalize()
+            parameters = [parameter.detach() for parameter in baked.parameters()]
+            layers = find_layers(baked, tuple(self.plan.layers)).values()
+        return Size(
+            kept=sum(int((layer.weight != 0).sum()) for layer in layers),
+            total=self.plan.total,
+            parameters=sum(int((parameter != 0).sum()) for parameter in parameters),
+            all_parameters=sum(parameter.numel() for parameter in parameters),
+        )
+
+    def finalize(self) -> torch.nn.Module:
+        """A copy without masks, in which the dropped weights are zeros."""
+        model = copy.deepcopy(self.model)
+        bake_in(model)
+        return model
+
+    def with_certificates(self, *certificates: Certificate) -> Pruned:
+        """The same network with more evidence."""
+        return replace(self, certificates=(*self.certificates, *certificates))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network and the masks to one safetensors file, atomically.
+
+        The keys are those of the plain network's state dict, so the file can also be loaded without
+        this library; masks are stored beside them, and the class of the network is not.
+        """
+        tensors = {f"state:{key}": value for key, value in self.finalize().state_dict().items()}
+        tensors |= {f"keep:{name}": layer.keep for name, layer in self.plan.layers.items()}
+        record = {
+            "format": _FORMAT,
+            "certificates": [c.to_dict() for c in self.certificates],
+            "method": self.plan.method,
+            "budget": self.plan.budget,
+            "layers": list(self.plan.layers),
+        }
+        content = safetensors.torch.save(
+            {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
+            {"pruned": json.dumps(record)},
+        )
+        write_atomically(path, lambda file: file.write(content))
+
+
+def load_pruned(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
+    """A masked network from what :meth:`Pruned.save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    network : torch.nn.Module
+        A network of the same class and shape, freshly made; it is not changed.
+
+    Returns
+    -------
+    torch.nn.Module
+        A copy of ``network`` with the saved weights and masks.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no pruned network, or the network does not fit.
+    FileNotFoundError
+        If there is no such file.
+    """
+    tensors, record = read_record(path, "pruned")
+    if record.get("format") != _FORMAT:
+        raise ValueError(f"{os.fspath(path)} has format {record.get('format')}; this version reads {_FORMAT}")
+    loaded = copy.deepcopy(network)
+    bake_in(loaded)
+    state = _under("state:", tensors)
+    try:
+        loaded.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{os.fspath(path)} was saved from another network: {error}") from error
+    put_on(loaded, _under("keep:", tensors))
+    return loaded
+
+
+def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

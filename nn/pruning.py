@@ -1,0 +1,122 @@
+"""The front door: one call for every method, every budget and every network.
+
+:func:`plan` decides and changes nothing; :func:`prune` also applies the plan to a copy. The network
+that is passed in, its device, precision, training mode, hooks, gradients and the global states of
+random generators are left as they were.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from coresets._random import Rng, host_generator
+from nn.budgets import Budget, shares
+from nn.calibration import Calibration
+from nn.layers import find_layers, layer_sizes
+from nn.masks import bake_in
+from nn.method import Method, Problem
+from nn.plans import Plan
+from nn.pruned import Pruned
+
+__all__ = ["plan", "prune"]
+
+
+def plan(
+    model: torch.nn.Module, method: Method, budget: Budget, *, calibration: Any = None, rng: Rng | None = None
+) -> Plan:
+    """Decide what to keep; nothing is changed.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any network with ``Linear`` or ``Conv2d`` layers. Weights that an earlier pruning has masked
+        stay masked.
+    method : Method
+        How to choose.
+    budget : Budget
+        How many weights to keep: :class:`~nn.budgets.KeepRatio`, :class:`~nn.budgets.KeepCount` or
+        :class:`~nn.budgets.PerLayer`.
+    calibration : iterable of batches, optional
+        For methods that look at data; see :class:`~nn.calibration.Calibration`.
+    rng : int or numpy.random.Generator, optional
+        For methods that draw at random.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be, a needed one is missing, or the network has nothing
+        to prune.
+    """
+    if isinstance(method, type) or not isinstance(method, Method):
+        raise TypeError(f"method = {method!r}; pass a pruning method, such as Magnitude()")
+    names = [name for share in shares(budget, layer_sizes(model)) for name in share.layers]
+    find_layers(model, names)  # refuses shared weights before any work
+    network = copy.deepcopy(model).eval()
+    for parameter in network.parameters():
+        parameter.grad = None
+    masks = bake_in(network)
+    layers = find_layers(network, names)
+    problem = Problem(
+        network=network,
+        layers=layers,
+        alive={
+            name: masks.get(name, torch.ones_like(layer.weight, dtype=torch.bool))
+            for name, layer in layers.items()
+        },
+        shares=shares(budget, layer_sizes(model)),
+        calibration=None if calibration is None else Calibration.of(calibration),
+        rng=None if rng is None else host_generator(rng),
+    )
+    for name, layer in layers.items():
+        if not bool(torch.isfinite(layer.weight).all()):
+            raise ValueError(f"the weight of layer {name!r} has NaN or infinite entries")
+    with torch.random.fork_rng():
+        decision = method.decide(problem)
+    return Plan(decision.layers, repr(method), repr(budget), decision.certificates, decision.notes)
+
+
+def prune(
+    model: torch.nn.Module, method: Method, budget: Budget, *, calibration: Any = None, rng: Rng | None = None
+) -> Pruned:
+    """Prune a copy of a network.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Not changed.
+    method, budget, calibration, rng
+        See :func:`plan`.
+
+    Returns
+    -------
+    Pruned
+        The masked copy, and the plan with its evidence.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See :func:`plan`.
+
+    Warns
+    -----
+    PruningWarning
+        If a layer keeps no weight, or nothing changes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nn import KeepRatio, Magnitude, prune
+    >>> network = torch.nn.Sequential(torch.nn.Linear(8, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    >>> pruned = prune(network, Magnitude(), KeepRatio(0.5))
+    >>> pruned.plan.kept, pruned.plan.total
+    (30, 60)
+    """
+    decided = plan(model, method, budget, calibration=calibration, rng=rng)
+    return Pruned(decided.apply(model), decided)

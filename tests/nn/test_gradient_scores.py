@@ -1,0 +1,123 @@
+"""SNIP, Taylor and GraSP rank by the derivatives that they are named after."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import nn
+
+
+def network() -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3)).double()
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    sizes = (20, 30)  # unequal on purpose: a mean of batch means would be wrong
+    return [
+        (
+            torch.randn(n, 4, generator=generator, dtype=torch.float64),
+            torch.randint(3, (n,), generator=generator),
+        )
+        for n in sizes
+    ]
+
+
+X, Y = (torch.cat(parts) for parts in zip(*batches(), strict=True))
+
+
+def weights(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([net[0].weight.reshape(-1), net[2].weight.reshape(-1)])
+
+
+def with_weights(values: torch.Tensor) -> torch.nn.Sequential:
+    net = copy.deepcopy(network())
+    with torch.no_grad():
+        net[0].weight.copy_(values[:20].reshape(5, 4))
+        net[2].weight.copy_(values[20:].reshape(3, 5))
+    return net
+
+
+def gradient(values: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    net = with_weights(values)
+    value = cross_entropy(net(X) / temperature, Y)
+    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(value, [net[0].weight, net[2].weight])])
+
+
+def kept(method, count: int) -> torch.Tensor:
+    plan = nn.plan(network(), method, nn.KeepCount(count), calibration=batches())
+    return torch.cat([layer.keep.reshape(-1) for layer in plan.layers.values()])
+
+
+def best(scores: torch.Tensor, count: int) -> torch.Tensor:
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    keep[scores.argsort(descending=True)[:count]] = True
+    return keep
+
+
+@pytest.mark.parametrize("count", [1, 10, 25])
+def test_snip_keeps_the_largest_products_of_gradient_and_weight(count: int):
+    w = weights(network()).detach()
+    assert torch.equal(kept(nn.SNIP(), count), best((gradient(w) * w).abs(), count))
+
+
+def test_grasp_keeps_what_carries_the_gradient_norm():
+    w = weights(network()).detach()
+    base, step = gradient(w, 200.0), 1e-5
+    # Change of the squared gradient norm per unit of removal, by central differences.
+    change = torch.stack(
+        [
+            (
+                gradient(w - step * w * e, 200.0).square().sum()
+                - gradient(w + step * w * e, 200.0).square().sum()
+            )
+            / (2 * step)
+            for e in torch.eye(w.numel(), dtype=torch.float64)
+        ]
+    )
+    # Removal lowers the norm by 2 w (Hg); those whose removal lowers it most are kept.
+    assert torch.equal(kept(nn.GraSP(), 10), best(-change, 10))
+    assert base.square().sum() > 0
+
+
+def test_taylor_averages_squares_over_batches():
+    w = weights(network()).detach()
+    total = torch.zeros_like(w)
+    for x, y in batches():
+        net = with_weights(w)
+        value = cross_entropy(net(x), y)
+        gradients = torch.autograd.grad(value, [net[0].weight, net[2].weight])
+        total += torch.cat([g.reshape(-1) for g in gradients]).square()
+    assert torch.equal(kept(nn.Taylor(), 10), best(total * w**2, 10))
+
+
+@pytest.mark.parametrize("method", [nn.SNIP(steps=4), nn.GraSP(steps=4), nn.Taylor(steps=4)], ids=repr)
+def test_steps_meet_the_budget_and_keep_original_weights(method):
+    net = network()
+    plan = nn.plan(net, method, nn.KeepRatio(0.3), calibration=batches())
+    assert plan.kept == nn.KeepRatio(0.3).count(plan.total)
+    for name, layer in plan.layers.items():
+        assert torch.equal(layer.weight[layer.keep], net.get_submodule(name).weight[layer.keep])
+
+
+def test_frozen_network_has_gradients_on_the_copy_only():
+    net = network().requires_grad_(False)
+    plan = nn.plan(net, nn.SNIP(), nn.KeepRatio(0.3), calibration=batches())
+    assert plan.kept == nn.KeepRatio(0.3).count(plan.total)
+    assert all(p.grad is None and not p.requires_grad for p in net.parameters())
+
+
+def test_batches_without_labels_are_refused():
+    with pytest.raises(ValueError, match="need \\(inputs, target\\)"):
+        nn.plan(network(), nn.SNIP(), nn.KeepRatio(0.3), calibration=[X])
+
+
+def test_loss_that_is_not_finite_is_refused():
+    data = [(torch.full((4, 4), float("nan"), dtype=torch.float64), torch.zeros(4, dtype=torch.int64))]
+    with pytest.raises(ValueError, match="loss on the calibration data is nan"):
+        nn.plan(network(), nn.SNIP(), nn.KeepRatio(0.3), calibration=data)
