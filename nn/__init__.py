@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nn.budgets import Budget, Dense, KeepCount, KeepRatio, PerLayer
     from nn.calibration import Calibration
+    from nn.certify import Certified, ClassChange, HeldOut, OutputDifference, additive, held_out, interval
     from nn.edges import SNIP, Adaptive, Exponential, GraSP, Magnitude, Random, SynFlow, Taylor
     from nn.plans import LayerPlan, Plan, PruningWarning
     from nn.pruned import Pruned, load_pruned
@@ -24,14 +25,18 @@ __all__ = [
     "Adaptive",
     "Budget",
     "Calibration",
+    "Certified",
+    "ClassChange",
     "Dense",
     "Exponential",
     "Global",
     "GraSP",
+    "HeldOut",
     "KeepCount",
     "KeepRatio",
     "LayerPlan",
     "Magnitude",
+    "OutputDifference",
     "PerLayer",
     "Plan",
     "Pruned",
@@ -40,6 +45,9 @@ __all__ = [
     "SynFlow",
     "Taylor",
     "Uniform",
+    "additive",
+    "held_out",
+    "interval",
     "load_pruned",
     "plan",
     "prune",
@@ -50,6 +58,15 @@ __all__ = [
 _HOMES = {
     "nn.budgets": ("Budget", "Dense", "KeepCount", "KeepRatio", "PerLayer"),
     "nn.calibration": ("Calibration",),
+    "nn.certify": (
+        "Certified",
+        "ClassChange",
+        "HeldOut",
+        "OutputDifference",
+        "additive",
+        "held_out",
+        "interval",
+    ),
     "nn.edges": ("SNIP", "Adaptive", "Exponential", "GraSP", "Magnitude", "Random", "SynFlow", "Taylor"),
     "nn.plans": ("LayerPlan", "Plan", "PruningWarning"),
     "nn.pruned": ("Pruned", "load_pruned"),

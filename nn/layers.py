@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 from torch.nn.utils import parametrize
 
-__all__ = ["EdgeLayer", "find_layers", "layer_sizes"]
+__all__ = ["EdgeLayer", "find_layers", "layer_sizes", "pad"]
 
 # Unfolded patches are formed for so many examples at a time that a block has about so many entries.
 _BLOCK_ENTRIES = 1 << 22
@@ -104,7 +104,7 @@ class EdgeLayer:
         step = max(1, _BLOCK_ENTRIES // max(1, self.patches(activations) * self.groups * self.shape[2]))
         for images in torch.split(activations, step):
             unfolded = torch.nn.functional.unfold(
-                _padded(module, images), module.kernel_size, module.dilation, 0, module.stride
+                pad(module, images), module.kernel_size, module.dilation, 0, module.stride
             )
             batch, _, patches = unfolded.shape
             by_group = unfolded.reshape(batch, self.groups, self.shape[2], patches)
@@ -127,7 +127,8 @@ def _padding(module: torch.nn.Conv2d) -> list[int]:
     return [int(horizontal), int(horizontal), int(vertical), int(vertical)]
 
 
-def _padded(module: torch.nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+def pad(module: torch.nn.Conv2d, images: torch.Tensor) -> torch.Tensor:
+    """The images as the convolution pads them."""
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     padding = _padding(module)
     return torch.nn.functional.pad(images, padding, mode=mode) if any(padding) else images

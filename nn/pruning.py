@@ -15,6 +15,7 @@ import torch
 from coresets._random import Rng, host_generator
 from nn.budgets import Budget, shares
 from nn.calibration import Calibration
+from nn.certify.search import Certified, refuse_overlap, smallest_certified
 from nn.layers import find_layers, layer_sizes
 from nn.masks import bake_in
 from nn.method import Method, Problem
@@ -83,7 +84,13 @@ def plan(
 
 
 def prune(
-    model: torch.nn.Module, method: Method, budget: Budget, *, calibration: Any = None, rng: Rng | None = None
+    model: torch.nn.Module,
+    method: Method,
+    budget: Budget | Certified,
+    *,
+    calibration: Any = None,
+    certification: Any = None,
+    rng: Rng | None = None,
 ) -> Pruned:
     """Prune a copy of a network.
 
@@ -91,18 +98,27 @@ def prune(
     ----------
     model : torch.nn.Module
         Not changed.
-    method, budget, calibration, rng
+    method, calibration, rng
         See :func:`plan`.
+    budget : Budget or Certified
+        How many weights to keep; or a statement about the pruned network, and it keeps as few as
+        the certification data can certify.
+    certification : iterable of batches, optional
+        For a :class:`~nn.Certified` budget: independent examples that neither training nor
+        calibration has seen.
 
     Returns
     -------
     Pruned
-        The masked copy, and the plan with its evidence.
+        The masked copy, the plan with its evidence, and the certificate if there is one.
 
     Raises
     ------
     TypeError, ValueError
-        See :func:`plan`.
+        See :func:`plan`; also if calibration and certification data overlap, or there are too few of
+        the latter.
+    AssumptionError
+        If not even the largest candidate can be certified.
 
     Warns
     -----
@@ -118,5 +134,29 @@ def prune(
     >>> pruned.plan.kept, pruned.plan.total
     (30, 60)
     """
+    if isinstance(budget, Certified):
+        return _prune_certified(model, method, budget, calibration, certification, rng)
+    if certification is not None:
+        raise TypeError(
+            f"certification data are for a Certified budget, and this is {budget!r}; certify what comes out "
+            "with nn.held_out(model, pruned.model, data)"
+        )
     decided = plan(model, method, budget, calibration=calibration, rng=rng)
     return Pruned(decided.apply(model), decided)
+
+
+def _prune_certified(
+    model: torch.nn.Module, method: Method, budget: Certified, calibration: Any, certification: Any, rng: Any
+) -> Pruned:
+    """The smallest certified candidate; all of them draw from one generator."""
+    if certification is None:
+        raise ValueError(f"{budget!r} needs certification=..., examples that pruning does not see")
+    held = Calibration.of(certification)
+    data = None if calibration is None else Calibration.of(calibration)
+    refuse_overlap(data, held)
+    generator = None if rng is None else host_generator(rng)
+    pruned, evidence = smallest_certified(
+        model, lambda ratio: prune(model, method, ratio, calibration=data, rng=generator), budget, held
+    )
+    found: Pruned = pruned.with_certificates(evidence.certificate)
+    return found

@@ -1,0 +1,30 @@
+"""Certificates for pruned networks, whoever pruned them.
+
+Held-out data certify how often a fresh example errs; bounds carried through the layers hold for given
+inputs, or for boxes of them, with certainty.
+"""
+
+from __future__ import annotations
+
+from nn.certify.bounds import additive, additive_certificate, interval, interval_certificate
+from nn.certify.errors import ClassChange, OutputDifference, OutputError
+from nn.certify.held_out import HeldOut, errors_on, examples_needed, held_out, violation_limit
+from nn.certify.search import Certified, refuse_overlap, smallest_certified
+
+__all__ = [
+    "Certified",
+    "ClassChange",
+    "HeldOut",
+    "OutputDifference",
+    "OutputError",
+    "additive",
+    "additive_certificate",
+    "errors_on",
+    "examples_needed",
+    "held_out",
+    "interval",
+    "interval_certificate",
+    "refuse_overlap",
+    "smallest_certified",
+    "violation_limit",
+]

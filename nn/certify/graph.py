@@ -1,0 +1,315 @@
+"""One walk through two networks of the same shape, with any kind of bound carried along.
+
+A bound on the difference between a network and its pruned copy is carried from layer to layer: what
+differs is how the bound looks (a number an activation, an interval) and what each kind of layer does
+to it. The walk is the same: the graph of the original network, with the layers of both at hand.
+Networks of linear layers, convolutions, batch normalisation, the usual activations, pooling, sums
+and concatenations are understood; anything else is refused by name, never passed over.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+import torch.fx
+
+from nn.layers import pad
+from nn.masks import bake_in
+
+__all__ = ["Affine", "Domain", "Linear", "in_float64", "walk"]
+
+S = TypeVar("S")
+
+Linear = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """An affine layer as a function of its input, its weight and its bias.
+
+    Parameters
+    ----------
+    apply : callable
+        ``apply(x, weight, bias)``; linear in the weight and the bias, and in x for bias None.
+    weight : Tensor
+        Weight, in float64.
+    bias : Tensor or None
+        Bias, in float64.
+    """
+
+    apply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer itself."""
+        return self.apply(x, self.weight, self.bias)
+
+    def linear(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer without its bias."""
+        return self.apply(x, self.weight, None)
+
+    def absolute(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer with absolute weights and no bias: what it does to bounds."""
+        return self.apply(x, self.weight.abs(), None)
+
+    def minus(self, other: Affine) -> Affine:
+        """The difference of two layers of the same kind."""
+        bias = None
+        if self.bias is not None or other.bias is not None:
+            own, others = (
+                b if b is not None else torch.zeros_like(_some(self.bias, other.bias))
+                for b in (self.bias, other.bias)
+            )
+            bias = own - others
+        return Affine(self.apply, self.weight - other.weight, bias)
+
+
+def _some(*values: torch.Tensor | None) -> torch.Tensor:
+    return next(v for v in values if v is not None)
+
+
+class Domain(Protocol[S]):
+    """How a bound passes each kind of layer; ``before`` and ``after`` are those of the two networks."""
+
+    def affine(self, before: Affine, after: Affine, state: S) -> S:
+        """A layer that may differ between the networks."""
+
+    def activation(self, function: Linear, lipschitz: float, monotone: bool, state: S) -> S:
+        """An entrywise function that both networks share."""
+
+    def pool(self, function: Linear, state: S) -> S:
+        """Max-pooling."""
+
+    def same(self, function: Linear, state: S) -> S:
+        """A linear map with non-negative coefficients that both networks share: averages, reshapes."""
+
+    def add(self, states: Sequence[S]) -> S:
+        """Sum of several branches."""
+
+    def join(self, function: Callable[[Sequence[torch.Tensor]], torch.Tensor], states: Sequence[S]) -> S:
+        """Concatenation of several branches."""
+
+
+# Lipschitz constant, and whether the function is monotone. GELU and SiLU are neither 1-Lipschitz nor
+# monotone: their derivatives reach 1.1290 and 1.0999.
+_ACTIVATIONS: Mapping[type[torch.nn.Module], tuple[float, bool]] = {
+    torch.nn.ReLU: (1.0, True),
+    torch.nn.ReLU6: (1.0, True),
+    torch.nn.Hardtanh: (1.0, True),
+    torch.nn.Tanh: (1.0, True),
+    torch.nn.Sigmoid: (0.25, True),
+    torch.nn.Softplus: (1.0, True),
+    torch.nn.GELU: (1.13, False),
+    torch.nn.SiLU: (1.1, False),
+}
+_FUNCTIONS: Mapping[Any, type[torch.nn.Module]] = {
+    torch.relu: torch.nn.ReLU,
+    torch.nn.functional.relu: torch.nn.ReLU,
+    torch.tanh: torch.nn.Tanh,
+    torch.sigmoid: torch.nn.Sigmoid,
+    torch.nn.functional.relu6: torch.nn.ReLU6,
+    torch.nn.functional.gelu: torch.nn.GELU,
+    torch.nn.functional.silu: torch.nn.SiLU,
+    "relu": torch.nn.ReLU,
+    "tanh": torch.nn.Tanh,
+    "sigmoid": torch.nn.Sigmoid,
+}
+_MAX_POOLS = (torch.nn.MaxPool1d, torch.nn.MaxPool2d, torch.nn.AdaptiveMaxPool2d)
+_MAX_POOL_FUNCTIONS = (
+    torch.nn.functional.max_pool1d,
+    torch.nn.functional.max_pool2d,
+    torch.nn.functional.adaptive_max_pool2d,
+)
+_SAME = (
+    torch.nn.Identity,
+    torch.nn.Dropout,
+    torch.nn.Dropout2d,
+    torch.nn.Flatten,
+    torch.nn.Unflatten,
+    torch.nn.AvgPool1d,
+    torch.nn.AvgPool2d,
+    torch.nn.AdaptiveAvgPool1d,
+    torch.nn.AdaptiveAvgPool2d,
+)
+_SAME_FUNCTIONS = (
+    torch.flatten,
+    torch.reshape,
+    torch.mean,
+    torch.permute,
+    torch.transpose,
+    torch.nn.functional.avg_pool2d,
+    torch.nn.functional.adaptive_avg_pool2d,
+    "flatten",
+    "view",
+    "reshape",
+    "mean",
+    "permute",
+    "transpose",
+    "contiguous",
+)
+_DROPOUTS = (torch.nn.functional.dropout, torch.nn.functional.dropout2d)
+_SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+
+
+def walk(original: torch.nn.Module, pruned: torch.nn.Module, domain: Domain[S], start: S) -> S:
+    """Carry a bound from the inputs of two networks to their outputs.
+
+    Parameters
+    ----------
+    original, pruned : torch.nn.Module
+        Networks with the same graph, masked or not; neither is changed.
+    domain : Domain
+        What the bound is and how it passes each layer.
+    start : S
+        The bound at the input.
+
+    Raises
+    ------
+    ValueError
+        If a graph cannot be traced, the networks differ in shape, or an operation is not understood.
+    """
+    # Inside a container, so that a network that is itself a layer is a layer of the graph.
+    before, after = (torch.nn.Sequential(in_float64(network)) for network in (original, pruned))
+    try:
+        graph = torch.fx.symbolic_trace(before).graph
+    except Exception as error:  # tracing runs the network's own code, which may raise anything
+        raise ValueError(f"the network cannot be traced ({error}); use a held-out certificate") from error
+    return _Walk(before, after, domain).run(graph, start)
+
+
+def in_float64(network: torch.nn.Module) -> torch.nn.Module:
+    """A copy in double precision and evaluation mode, with masks baked in and nothing to train."""
+    plain = copy.deepcopy(network).double().eval().requires_grad_(False)
+    bake_in(plain)
+    return plain
+
+
+class _Walk(Generic[S]):
+    """The state at every node of the graph."""
+
+    def __init__(self, before: torch.nn.Module, after: torch.nn.Module, domain: Domain[S]) -> None:
+        self._before, self._after, self._domain = before, after, domain
+        self._states: dict[torch.fx.Node, S] = {}
+
+    def run(self, graph: torch.fx.Graph, start: S) -> S:
+        started = False
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                if started:
+                    raise ValueError("the network has several inputs; the bound is defined for one")
+                self._states[node], started = start, True
+            elif node.op == "output":
+                (result,) = node.args
+                if not isinstance(result, torch.fx.Node):
+                    raise ValueError("the network returns several values; the bound is defined for one")
+                return self._states[result]
+            elif node.op == "call_module":
+                self._states[node] = self._module(node)
+            else:
+                self._states[node] = self._function(node)
+        raise ValueError("the network returns nothing")
+
+    def _module(self, node: torch.fx.Node) -> S:
+        name = str(node.target)
+        before = self._before.get_submodule(name)
+        try:
+            after = self._after.get_submodule(name)
+        except AttributeError as error:
+            raise ValueError(f"the pruned network has no module {name!r}") from error
+        state = self._state(node)
+        layers = _affine(before), _affine(after)
+        if layers[0] is not None and layers[1] is not None:
+            if layers[0].weight.shape != layers[1].weight.shape:
+                raise ValueError(f"layer {name!r} has another shape in the pruned network")
+            return self._domain.affine(layers[0], layers[1], state)
+        if isinstance(before, _SAME):
+            return self._domain.same(before, state)
+        if isinstance(before, _MAX_POOLS):
+            return self._domain.pool(before, state)
+        return self._activation(before, name, state)
+
+    def _activation(self, module: torch.nn.Module, name: str, state: S) -> S:
+        if isinstance(module, torch.nn.LeakyReLU) and abs(module.negative_slope) <= 1.0:
+            return self._domain.activation(module, 1.0, module.negative_slope >= 0.0, state)
+        if isinstance(module, torch.nn.ELU) and 0.0 <= module.alpha <= 1.0:
+            return self._domain.activation(module, 1.0, True, state)
+        for kind, (lipschitz, monotone) in _ACTIVATIONS.items():
+            if isinstance(module, kind):
+                return self._domain.activation(module, lipschitz, monotone, state)
+        raise ValueError(f"{name!r} is a {type(module).__name__}, through which no bound is carried")
+
+    def _function(self, node: torch.fx.Node) -> S:
+        target: Any = node.target
+        nodes = [a for a in node.args if isinstance(a, torch.fx.Node)]
+        if target in _SUMS and len(nodes) == 2 and "alpha" not in node.kwargs:
+            return self._domain.add([self._states[n] for n in nodes])
+        if target in (torch.cat, torch.concat) and isinstance(node.args[0], (list, tuple)):
+            parts: Any = node.args[0]
+            rest = node.args[1:]
+            return self._domain.join(
+                lambda tensors: torch.cat(list(tensors), *rest, **node.kwargs),  # type: ignore[arg-type]
+                [self._states[n] for n in parts],
+            )
+        state = self._state(node)
+        if target in _DROPOUTS:
+            return state
+        if target in _FUNCTIONS:
+            return self._activation(_FUNCTIONS[target](), str(target), state)
+        function = self._bound(node)
+        if target in _MAX_POOL_FUNCTIONS:
+            return self._domain.pool(function, state)
+        if target in _SAME_FUNCTIONS:
+            return self._domain.same(function, state)
+        raise ValueError(f"{node.format_node()}: no bound is carried through {target}")
+
+    def _state(self, node: torch.fx.Node) -> S:
+        first = node.args[0] if node.args else None
+        others = [a for a in (*node.args[1:], *node.kwargs.values()) if isinstance(a, torch.fx.Node)]
+        if not isinstance(first, torch.fx.Node) or others:
+            raise ValueError(f"{node.format_node()}: shapes or values computed on the way are not followed")
+        return self._states[first]
+
+    @staticmethod
+    def _bound(node: torch.fx.Node) -> Linear:
+        """The node as a function of its first argument."""
+        rest, keywords = node.args[1:], node.kwargs
+        target: Any = node.target
+        if node.op == "call_method":
+            return lambda x: getattr(x, target)(*rest, **keywords)
+        return lambda x: target(x, *rest, **keywords)
+
+
+def _affine(module: torch.nn.Module) -> Affine | None:
+    """The module as an affine layer, None if it is none."""
+    layer: Any = module
+    if isinstance(module, torch.nn.Linear):
+        return Affine(torch.nn.functional.linear, layer.weight, layer.bias)
+    if isinstance(module, torch.nn.Conv2d):
+
+        def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            # Padding, by zeros or by copies, is linear with non-negative coefficients.
+            padded = pad(layer, x)
+            return torch.nn.functional.conv2d(
+                padded, weight, bias, layer.stride, 0, layer.dilation, layer.groups
+            )
+
+        return Affine(convolve, layer.weight, layer.bias)
+    if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and layer.running_var is not None:  # noqa: SLF001
+        scale = torch.rsqrt(layer.running_var + layer.eps)
+        scale = scale if layer.weight is None else scale * layer.weight
+        shift = -layer.running_mean * scale
+        shift = shift if layer.bias is None else shift + layer.bias
+
+        def rescale(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            sizes = (-1, *([1] * (x.dim() - 2)))
+            scaled = x * weight.reshape(sizes)
+            return scaled if bias is None else scaled + bias.reshape(sizes)
+
+        return Affine(rescale, scale, shift)
+    return None
