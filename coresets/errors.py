@@ -8,7 +8,7 @@ should know about.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coresets.certificate import Certificate
@@ -29,11 +29,14 @@ class SolverError(RuntimeError):
         What was asked for and what was reached.
     certificate : Certificate or None
         Evidence for the best result that was reached.
+    result : object
+        The best result itself, where it is of use; None otherwise.
     """
 
-    def __init__(self, message: str, certificate: Certificate | None = None) -> None:
+    def __init__(self, message: str, certificate: Certificate | None = None, result: Any = None) -> None:
         super().__init__(message)
         self.certificate = certificate
+        self.result = result
 
 
 class NumericalWarning(UserWarning):

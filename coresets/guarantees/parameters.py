@@ -21,7 +21,8 @@ __all__ = ["FiniteClass", "LipschitzClass", "SensitivityProfile", "SubspaceClass
 _TOTAL_SLACK = 1e-6
 
 
-def _check_total(value: object) -> float:
+def check_total(value: object) -> float:
+    """Return a total sensitivity of at least 1."""
     total = check_real(value, "total_sensitivity")
     if total < 1.0 - _TOTAL_SLACK:
         raise AssumptionError(
@@ -47,7 +48,7 @@ class FiniteClass:
     queries: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "total_sensitivity", _check_total(self.total_sensitivity))
+        object.__setattr__(self, "total_sensitivity", check_total(self.total_sensitivity))
         object.__setattr__(self, "queries", check_integer(self.queries, "queries", at_least=1))
 
 
@@ -70,7 +71,7 @@ class SensitivityProfile:
         values = np.sort(np.asarray(check_non_negative(self.values, name="values"), dtype=np.float64))[::-1]
         if values.ndim != 1:
             raise ValueError(f"values has shape {values.shape}; expected one dimension")
-        _check_total(float(values.sum()))
+        check_total(float(values.sum()))
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "queries", check_integer(self.queries, "queries", at_least=1))
 
@@ -111,7 +112,7 @@ class VCClass:
     unions: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "total_sensitivity", _check_total(self.total_sensitivity))
+        object.__setattr__(self, "total_sensitivity", check_total(self.total_sensitivity))
         object.__setattr__(self, "dimension", check_integer(self.dimension, "dimension", at_least=1))
         object.__setattr__(self, "unions", check_integer(self.unions, "unions", at_least=1))
 
@@ -144,7 +145,7 @@ class LipschitzClass:
     outputs: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "total_sensitivity", _check_total(self.total_sensitivity))
+        object.__setattr__(self, "total_sensitivity", check_total(self.total_sensitivity))
         for name in ("norm_ratio", "range_ratio"):
             number = check_real(getattr(self, name), name)
             if number <= 0.0:
@@ -170,7 +171,7 @@ class SubspaceClass:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rank", check_integer(self.rank, "rank", at_least=1))
-        total = _check_total(self.total_sensitivity)
+        total = check_total(self.total_sensitivity)
         if total < self.rank * (1.0 - _TOTAL_SLACK):
             raise AssumptionError(
                 f"total_sensitivity = {total:g} is below the rank {self.rank}; leverage scores add up to it"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from nn.certify.bounds import additive, additive_certificate, interval, interval_certificate
 from nn.certify.errors import ClassChange, OutputDifference, OutputError
-from nn.certify.held_out import HeldOut, errors_on, examples_needed, held_out, violation_limit
+from nn.certify.held_out import HeldOut, errors_on, held_out
+from nn.certify.occam import description_bits, occam
 from nn.certify.search import Certified, refuse_overlap, smallest_certified
 
 __all__ = [
@@ -19,12 +20,12 @@ __all__ = [
     "OutputError",
     "additive",
     "additive_certificate",
+    "description_bits",
     "errors_on",
-    "examples_needed",
     "held_out",
     "interval",
     "interval_certificate",
+    "occam",
     "refuse_overlap",
     "smallest_certified",
-    "violation_limit",
 ]

@@ -20,43 +20,58 @@ from coresets.certificate import Certificate
 from nn.calibration import Calibration, device_of
 from nn.certify.graph import Affine, Linear, in_float64, walk
 
-__all__ = ["additive", "additive_certificate", "interval", "interval_certificate"]
+__all__ = [
+    "AdditiveDomain",
+    "Box",
+    "Deviation",
+    "IntervalDomain",
+    "additive",
+    "additive_certificate",
+    "interval",
+    "interval_certificate",
+]
 
 
 @dataclass(frozen=True, eq=False)
-class _Deviation:
+class Deviation:
     """Activations of the original network, and bounds on the pruned one's distance from them."""
 
     value: torch.Tensor
     error: torch.Tensor
 
 
-class _Additive:
+class AdditiveDomain:
     """e' <= |(W^ - W) a + (b^ - b)| + |W^| e, entry by entry."""
 
-    def affine(self, before: Affine, after: Affine, state: _Deviation) -> _Deviation:
+    def affine(self, before: Affine, after: Affine, state: Deviation) -> Deviation:
+        """A layer that may differ between the networks."""
         fresh = after.minus(before)(state.value).abs()
-        return _Deviation(before(state.value), fresh + after.absolute(state.error))
+        return Deviation(before(state.value), fresh + after.absolute(state.error))
 
-    def activation(self, function: Linear, lipschitz: float, monotone: bool, state: _Deviation) -> _Deviation:
-        return _Deviation(function(state.value), lipschitz * state.error)
+    def activation(self, function: Linear, lipschitz: float, monotone: bool, state: Deviation) -> Deviation:
+        """An entrywise function that both networks share."""
+        return Deviation(function(state.value), lipschitz * state.error)
 
-    def pool(self, function: Linear, state: _Deviation) -> _Deviation:
+    def pool(self, function: Linear, state: Deviation) -> Deviation:
+        """Max-pooling."""
         # A maximum moves by at most the largest move in its window.
-        return _Deviation(function(state.value), function(state.error))
+        return Deviation(function(state.value), function(state.error))
 
-    def same(self, function: Linear, state: _Deviation) -> _Deviation:
-        return _Deviation(function(state.value), function(state.error))
+    def same(self, function: Linear, state: Deviation) -> Deviation:
+        """Averages and reshapes."""
+        return Deviation(function(state.value), function(state.error))
 
-    def add(self, states: Sequence[_Deviation]) -> _Deviation:
-        return _Deviation(
+    def add(self, states: Sequence[Deviation]) -> Deviation:
+        """Sum of branches."""
+        return Deviation(
             torch.stack([s.value for s in states]).sum(0), torch.stack([s.error for s in states]).sum(0)
         )
 
     def join(
-        self, function: Callable[[Sequence[torch.Tensor]], torch.Tensor], states: Sequence[_Deviation]
-    ) -> _Deviation:
-        return _Deviation(function([s.value for s in states]), function([s.error for s in states]))
+        self, function: Callable[[Sequence[torch.Tensor]], torch.Tensor], states: Sequence[Deviation]
+    ) -> Deviation:
+        """Concatenation of branches."""
+        return Deviation(function([s.value for s in states]), function([s.error for s in states]))
 
 
 def additive(original: torch.nn.Module, pruned: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
@@ -91,7 +106,7 @@ def additive(original: torch.nn.Module, pruned: torch.nn.Module, inputs: torch.T
     True
     """
     values = inputs.detach().to(device=device_of(original), dtype=torch.float64)
-    return walk(original, pruned, _Additive(), _Deviation(values, torch.zeros_like(values))).error
+    return walk(original, pruned, AdditiveDomain(), Deviation(values, torch.zeros_like(values))).error
 
 
 def additive_certificate(original: torch.nn.Module, pruned: torch.nn.Module, data: Any) -> Certificate:
@@ -107,7 +122,7 @@ def additive_certificate(original: torch.nn.Module, pruned: torch.nn.Module, dat
     largest, observed, examples = 0.0, 0.0, 0
     for batch in Calibration.of(data):
         (inputs,) = batch.arguments
-        state = walk(original, pruned, _Additive(), _start(original, inputs))
+        state = walk(original, pruned, AdditiveDomain(), _start(original, inputs))
         largest = max(largest, float(state.error.max()))
         with torch.no_grad():
             actual = in_float64(pruned)(inputs.to(device=device_of(pruned), dtype=torch.float64))
@@ -122,13 +137,13 @@ def additive_certificate(original: torch.nn.Module, pruned: torch.nn.Module, dat
     )
 
 
-def _start(original: torch.nn.Module, inputs: torch.Tensor) -> _Deviation:
+def _start(original: torch.nn.Module, inputs: torch.Tensor) -> Deviation:
     values = inputs.detach().to(device=device_of(original), dtype=torch.float64)
-    return _Deviation(values, torch.zeros_like(values))
+    return Deviation(values, torch.zeros_like(values))
 
 
 @dataclass(frozen=True, eq=False)
-class _Box:
+class Box:
     """Intervals for the original's activations, and for the pruned one's difference from them."""
 
     low: torch.Tensor
@@ -137,19 +152,21 @@ class _Box:
     most: torch.Tensor
 
 
-class _Interval:
+class IntervalDomain:
     """Intervals by centre and radius through affine layers, by monotonicity through the others."""
 
-    def affine(self, before: Affine, after: Affine, state: _Box) -> _Box:
+    def affine(self, before: Affine, after: Affine, state: Box) -> Box:
+        """A layer that may differ between the networks."""
         centre, radius = _middle(state.low, state.high)
         value, spread = before(centre), before.absolute(radius)
         change = after.minus(before)
         shift_centre, shift_radius = _middle(state.least, state.most)
         shift = after.linear(shift_centre) + change(centre)
         blur = after.absolute(shift_radius) + change.absolute(radius)
-        return _Box(value - spread, value + spread, shift - blur, shift + blur)
+        return Box(value - spread, value + spread, shift - blur, shift + blur)
 
-    def activation(self, function: Linear, lipschitz: float, monotone: bool, state: _Box) -> _Box:
+    def activation(self, function: Linear, lipschitz: float, monotone: bool, state: Box) -> Box:
+        """An entrywise function that both networks share."""
         if not monotone:
             raise ValueError(f"{function} is not monotone; intervals are not carried through it")
         low, high = function(state.low), function(state.high)
@@ -164,26 +181,28 @@ class _Interval:
             active = (state.low >= 0.0) & (state.low + state.least >= 0.0)
             least = torch.where(active, state.least, least)
             most = torch.where(active, state.most, most)
-        return _Box(low, high, least, most)
+        return Box(low, high, least, most)
 
-    def pool(self, function: Linear, state: _Box) -> _Box:
-        return _Box(function(state.low), function(state.high), -function(-state.least), function(state.most))
+    def pool(self, function: Linear, state: Box) -> Box:
+        """Max-pooling."""
+        return Box(function(state.low), function(state.high), -function(-state.least), function(state.most))
 
-    def same(self, function: Linear, state: _Box) -> _Box:
-        return _Box(*(function(t) for t in (state.low, state.high, state.least, state.most)))
+    def same(self, function: Linear, state: Box) -> Box:
+        """Averages and reshapes."""
+        return Box(*(function(t) for t in (state.low, state.high, state.least, state.most)))
 
-    def add(self, states: Sequence[_Box]) -> _Box:
-        return _Box(
+    def add(self, states: Sequence[Box]) -> Box:
+        """Sum of branches."""
+        return Box(
             *(
                 torch.stack([getattr(s, name) for s in states]).sum(0)
                 for name in ("low", "high", "least", "most")
             )
         )
 
-    def join(
-        self, function: Callable[[Sequence[torch.Tensor]], torch.Tensor], states: Sequence[_Box]
-    ) -> _Box:
-        return _Box(
+    def join(self, function: Callable[[Sequence[torch.Tensor]], torch.Tensor], states: Sequence[Box]) -> Box:
+        """Concatenation of branches."""
+        return Box(
             *(function([getattr(s, name) for s in states]) for name in ("low", "high", "least", "most"))
         )
 
@@ -230,7 +249,7 @@ def interval(
     if low.shape != high.shape or bool((low > high).any()):
         raise ValueError("low and high are not corners of a box: their shapes differ, or low exceeds high")
     zeros = torch.zeros_like(low)
-    box = walk(original, pruned, _Interval(), _Box(low, high, zeros, zeros))
+    box = walk(original, pruned, IntervalDomain(), Box(low, high, zeros, zeros))
     return box.least, box.most
 
 

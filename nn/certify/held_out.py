@@ -14,58 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.special import betaincinv
 
-from coresets._validate import check_integer, check_open_unit, check_real
+from coresets._validate import check_open_unit, check_real
 from coresets.certificate import Certificate
 from nn.calibration import Calibration, device_of, evaluating
 from nn.certify.errors import ClassChange, OutputError
+from nn.guarantees.certificates import HeldOutLimit
 
-__all__ = ["HeldOut", "errors_on", "examples_needed", "held_out", "violation_limit"]
-
-
-def violation_limit(failures: int, examples: int, confidence: float) -> float:
-    """Exact upper limit for a probability of which ``failures`` of ``examples`` draws were seen.
-
-    Parameters
-    ----------
-    failures, examples : int
-        ``0 <= failures <= examples`` and at least one example.
-    confidence : float
-        In (0, 1): the limit is below the probability in at most one minus this share of all samples.
-
-    Returns
-    -------
-    float
-        In (0, 1].
-
-    Examples
-    --------
-    >>> round(violation_limit(0, 100, 0.95), 4)
-    0.0295
-    """
-    examples = check_integer(examples, "examples", at_least=1)
-    failures = check_integer(failures, "failures", at_least=0)
-    confidence = check_open_unit(confidence, "confidence")
-    if failures > examples:
-        raise ValueError(f"failures = {failures} exceeds examples = {examples}")
-    return 1.0 if failures == examples else float(betaincinv(failures + 1, examples - failures, confidence))
-
-
-def examples_needed(violation: float, confidence: float) -> int:
-    """Fewest examples with which a network without a single failure is certified.
-
-    Examples
-    --------
-    >>> examples_needed(0.05, 0.95)
-    59
-    """
-    violation = check_open_unit(violation, "violation")
-    confidence = check_open_unit(confidence, "confidence")
-    n = max(1, math.ceil(math.log1p(-confidence) / math.log1p(-violation)) - 1)
-    while violation_limit(0, n, confidence) > violation:  # the quotient may be off by rounding
-        n += 1
-    return n
+__all__ = ["HeldOut", "errors_on", "held_out"]
 
 
 @dataclass(frozen=True)
@@ -200,5 +156,5 @@ def held_out(
     confidence = check_open_unit(confidence, "confidence")
     errors = errors_on(original, pruned, data, error)
     failures, examples = int((errors > epsilon).sum()), errors.numel()
-    limit = violation_limit(failures, examples, confidence)
+    limit = HeldOutLimit().limit(failures, examples, confidence)
     return HeldOut(error, float(epsilon), limit, confidence, examples, failures)

@@ -22,7 +22,8 @@ from coresets.errors import AssumptionError
 from nn.budgets import KeepRatio
 from nn.calibration import Calibration
 from nn.certify.errors import OutputError
-from nn.certify.held_out import HeldOut, errors_on, examples_needed, violation_limit
+from nn.certify.held_out import HeldOut, errors_on
+from nn.guarantees.certificates import HeldOutLimit
 
 __all__ = ["Certified", "refuse_overlap", "smallest_certified"]
 
@@ -82,7 +83,7 @@ class Certified:
         """The certificate of one candidate, None if it fails."""
         errors = errors_on(original, pruned, data, self.error)
         failures, examples = int((errors > self.epsilon).sum()), errors.numel()
-        if violation_limit(failures, examples, self.confidence) > self.violation:
+        if HeldOutLimit().limit(failures, examples, self.confidence) > self.violation:
             return None
         # Only the statement fixed beforehand is certified, not this candidate's own, smaller limit.
         return HeldOut(self.error, self.epsilon, self.violation, self.confidence, examples, failures)
@@ -112,7 +113,7 @@ def smallest_certified(
         If the first candidate fails already.
     """
     examples = sum(batch.size for batch in certification)
-    needed = examples_needed(budget.violation, budget.confidence)
+    needed = HeldOutLimit().examples(budget.violation, budget.confidence)
     if examples < needed:
         raise ValueError(
             f"{examples} held-out examples cannot certify a violation of {budget.violation:g} with "

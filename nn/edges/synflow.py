@@ -23,6 +23,7 @@ from coresets.certificate import Certificate
 from nn.budgets import Share
 from nn.edges.flow import Flow, Surrogate
 from nn.edges.gradual import Masks, plans_for, targets
+from nn.guarantees.flow import FlowCut
 from nn.method import Decision, Problem
 from nn.selection import keep_best
 
@@ -151,7 +152,7 @@ class SynFlow:
             removed = sum(
                 float(flow.scores[n][(masks[n] & ~after[n]).to(flow.scores[n].device)].sum()) for n in after
             )
-            ratios.append(removed / flow.total if flow.total else 0.0)
+            ratios.append(FlowCut().cut_ratio(removed, flow.total) if removed else 0.0)
             masks = after
             flow = surrogate.flow(masks)
         weights = {name: layer.weight for name, layer in problem.layers.items()}

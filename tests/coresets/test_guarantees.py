@@ -28,6 +28,7 @@ from coresets.guarantee import least_integer
 from coresets.guarantees import (
     GUARANTEES,
     VCIID,
+    BalancedClass,
     DefensiveMixing,
     FiniteClass,
     FiniteFixedSize,
@@ -35,6 +36,7 @@ from coresets.guarantees import (
     FiniteIID,
     FinitePoisson,
     FiniteRelativeEntropy,
+    HomogeneousClass,
     LipschitzClass,
     LipschitzIID,
     LipschitzPoisson,
@@ -81,6 +83,10 @@ PARAMETERS = {
     "MC": st.builds(
         lambda rank, excess: SubspaceClass(rank + excess, rank), st.integers(1, 50), st.floats(0.0, 50.0)
     ),
+    "T4": st.builds(HomogeneousClass, totals, queries, st.floats(0.1, 2.0)),
+    "T4-P": st.builds(HomogeneousClass, totals, queries, st.floats(0.1, 2.0)),
+    "T5": st.builds(BalancedClass, totals, st.floats(0.05, 1.0)),
+    "T5-P": st.builds(BalancedClass, totals, st.floats(0.05, 1.0)),
 }
 
 
@@ -93,6 +99,10 @@ def example(key: str) -> Any:
         "E4": LipschitzClass(2.0),
         "E4-P": LipschitzClass(2.0),
         "MC": SubspaceClass(2.0, 2),
+        "T4": HomogeneousClass(2.0),
+        "T4-P": HomogeneousClass(2.0),
+        "T5": BalancedClass(2.0, kappa=0.5),
+        "T5-P": BalancedClass(2.0, kappa=0.5),
     }
     return others.get(key, FiniteClass(2.0, 3))
 
@@ -205,6 +215,12 @@ def test_the_schemes_are_those_of_the_proofs() -> None:
         "MC": {"WITH_REPLACEMENT", "POISSON", "FIXED_SIZE"},
         "LEV": set(),
         "LEWIS": set(),
+        "T4": {"WITH_REPLACEMENT"},
+        "T4-P": {"POISSON"},
+        "T5": {"WITH_REPLACEMENT"},
+        "T5-P": {"POISSON"},
+        **{f"M{i}": set() for i in range(1, 8)},
+        **{key: set() for key in ("CAR", "T1", "T2", "T6", "T7")},
     }
 
 

@@ -16,28 +16,27 @@ from coresets import AssumptionError
 from nn.calibration import Calibration
 from nn.certify import (
     errors_on,
-    examples_needed,
     held_out,
     refuse_overlap,
     smallest_certified,
-    violation_limit,
 )
+from nn.guarantees.certificates import HeldOutLimit
 
 
 @given(st.integers(1, 2000), st.data())
 def test_limit_is_the_exact_binomial_one(examples: int, data: st.DataObject):
     failures = data.draw(st.integers(0, examples - 1))
     confidence = data.draw(st.floats(0.5, 0.999))
-    limit = violation_limit(failures, examples, confidence)
+    limit = HeldOutLimit().limit(failures, examples, confidence)
     # At the limit, so few failures have probability exactly one minus the confidence.
     assert stats.binom.cdf(failures, examples, limit) == pytest.approx(1.0 - confidence, rel=1e-6)
 
 
 @given(st.floats(0.001, 0.9), st.floats(0.5, 0.9999))
 def test_examples_needed_is_the_least_number(violation: float, confidence: float):
-    n = examples_needed(violation, confidence)
-    assert violation_limit(0, n, confidence) <= violation
-    assert n == 1 or violation_limit(0, n - 1, confidence) > violation
+    n = HeldOutLimit().examples(violation, confidence)
+    assert HeldOutLimit().limit(0, n, confidence) <= violation
+    assert n == 1 or HeldOutLimit().limit(0, n - 1, confidence) > violation
 
 
 def threshold_net(threshold: float) -> torch.nn.Module:
@@ -53,7 +52,7 @@ def test_class_changes_are_counted():
     x = torch.linspace(0.005, 0.995, 100)[:, None]
     evidence = held_out(threshold_net(0.5), threshold_net(0.6), [x[:37], x[37:]])
     assert (evidence.failures, evidence.examples) == (10, 100)
-    assert evidence.violation == violation_limit(10, 100, 0.95)
+    assert evidence.violation == HeldOutLimit().limit(10, 100, 0.95)
     assert evidence.certificate.confidence == 0.95
 
 

@@ -1,0 +1,99 @@
+"""A generalisation bound from the length of a description (guarantee C5).
+
+A pruned network is described by what is left of it: for every neuron how many edges it keeps, for
+every kept edge its place among those of the neuron and its value in so many bits. The shape of the
+network and everything that pruning left alone are taken as known beforehand, so the code must be
+fixed before the examples are seen, and so must the parameters that are not counted: biases and other
+parameters are counted in full.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from coresets._validate import check_integer, check_open_unit, check_probability
+from coresets.certificate import Certificate
+from nn.guarantees.certificates import OccamBound
+from nn.layers import find_layers
+
+__all__ = ["description_bits", "occam"]
+
+
+def description_bits(network: torch.nn.Module, bits_per_value: int = 32) -> int:
+    """Length of a prefix code for the network's parameters.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Pruned, masked or not.
+    bits_per_value : int
+        Bits with which a parameter is written: those of its type, or of a quantisation that the
+        network has been through.
+
+    Returns
+    -------
+    int
+        Over all neurons, the number of bits for the count of edges kept, and for each of them place and
+        value; and the value of every other parameter.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from nn.certify import description_bits
+    >>> layer = torch.nn.Linear(7, 1, bias=False)
+    >>> _ = layer.weight.data[0, 2:].zero_()
+    >>> description_bits(layer, 8)  # 3 bits for the count, and twice 3 + 8
+    25
+    """
+    bits_per_value = check_integer(bits_per_value, "bits_per_value", at_least=1)
+    layers = find_layers(network)
+    total = 0
+    for layer in layers.values():
+        groups, neurons, edges = layer.shape
+        place = math.ceil(math.log2(edges)) if edges > 1 else 0
+        count = math.ceil(math.log2(edges + 1))
+        kept = int((layer.weight != 0).sum())
+        total += groups * neurons * count + kept * (place + bits_per_value)
+    weights = sum(layer.edges for layer in layers.values())
+    others = sum(parameter.numel() for parameter in network.parameters()) - weights
+    return total + others * bits_per_value
+
+
+def occam(
+    network: torch.nn.Module, error: float, examples: int, *, bits_per_value: int = 32, delta: float = 0.05
+) -> Certificate:
+    """Bound the true error of a pruned network by its error on the training examples.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network.
+    error : float
+        Share of the examples that it gets wrong, in [0, 1].
+    examples : int
+        Number of independent examples, which may be those that it was trained and pruned on.
+    bits_per_value : int
+        See :func:`description_bits`.
+    delta : float
+        Failure probability over the examples.
+
+    Returns
+    -------
+    Certificate
+        Its value is the bound; 1 or more says nothing, and is the rule unless very little is kept.
+    """
+    error = check_probability(error, "error")
+    delta = check_open_unit(delta, "delta")
+    bits = description_bits(network, bits_per_value)
+    bound = error + OccamBound().excess(bits, examples, delta)
+    vacuous = "; 1 or more says nothing" if bound >= 1.0 else ""
+    return Certificate(
+        "description length",
+        f"with confidence {1.0 - delta:g} over the {examples} examples, the error on fresh ones is at most "
+        f"{bound:.4g}{vacuous}",
+        value=bound,
+        confidence=1.0 - delta,
+        details={"bits": float(bits), "error": error, "examples": float(examples)},
+    )
