@@ -13,6 +13,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from coresets._threads import one_blas_thread
 from coresets._validate import as_floating, beside, check_non_negative, check_points, check_real
 from coresets.sensitivity._rows import Rows, default_rank_tolerance, whitener
 
@@ -53,6 +54,7 @@ def _weighted_rows(points: Array, weights: Array | None) -> Rows:
     return Rows(points, xp.astype(root, points.dtype, copy=False), points.dtype)
 
 
+@one_blas_thread()
 def leverage_scores(
     points: Array, weights: Array | None = None, *, rank_tolerance: float | None = None
 ) -> Array:

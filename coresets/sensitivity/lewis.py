@@ -30,6 +30,7 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
+from coresets._threads import one_blas_thread
 from coresets._validate import beside, check_integer, check_points, check_real, check_weights
 from coresets.certificate import Certificate
 from coresets.errors import SolverError
@@ -116,6 +117,7 @@ def _certified(rows: _Directions, log_tau: Array, p: float) -> tuple[float, Arra
     return math.exp(min(log_gamma, _LARGEST_EXPONENT)), _masked(bound, rows.alive)
 
 
+@one_blas_thread()
 def lewis_weights(
     points: Array,
     weights: Array | None = None,
