@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from coresets.accuracy import Accuracy
 from coresets.certificate import Certificate
+from coresets.ellipsoid import Blocks, Ellipsoid, loewner_ellipsoid
 from coresets.errors import AssumptionError, NumericalWarning, SolverError
 from coresets.finite_queries import FiniteQueries
 from coresets.guarantee import (
@@ -23,8 +24,11 @@ from coresets.guarantee import (
     Scheme,
     Status,
 )
+from coresets.homogeneous import AbsoluteSum, HomogeneousSum, ReLUSum, relu_balance, vacuity
 from coresets.l1_regression import L1Regression
 from coresets.least_squares import LeastSquares
+from coresets.linf import linf_coreset, peeling_sensitivities
+from coresets.recombination import CaratheodoryStream, ExactLeastSquares, caratheodory
 from coresets.reduction import CertifyingLoss, Loss, Reducer, SensitivityReducer
 from coresets.samplers import IID, FixedSize, Hybrid, Poisson, Sampler, Top
 from coresets.sampling import Draw, sample_fixed_size, sample_hybrid, sample_iid, sample_poisson, sample_top
@@ -33,18 +37,24 @@ from coresets.weighted_set import Coreset, WeightedSet
 
 __all__ = [
     "IID",
+    "AbsoluteSum",
     "Accuracy",
     "Assumption",
     "AssumptionError",
+    "Blocks",
+    "CaratheodoryStream",
     "Certificate",
     "CertifyingLoss",
     "Citation",
     "Claim",
     "Coreset",
     "Draw",
+    "Ellipsoid",
+    "ExactLeastSquares",
     "FiniteQueries",
     "FixedSize",
     "Guarantee",
+    "HomogeneousSum",
     "Hybrid",
     "L1Regression",
     "LeastSquares",
@@ -52,6 +62,7 @@ __all__ = [
     "NumericalWarning",
     "Poisson",
     "Quantifier",
+    "ReLUSum",
     "Reducer",
     "Sampler",
     "SamplingGuarantee",
@@ -63,14 +74,20 @@ __all__ = [
     "Top",
     "WeightedSet",
     "__version__",
+    "caratheodory",
     "leverage_scores",
     "lewis_weights",
+    "linf_coreset",
+    "loewner_ellipsoid",
+    "peeling_sensitivities",
+    "relu_balance",
     "sample_fixed_size",
     "sample_hybrid",
     "sample_iid",
     "sample_poisson",
     "sample_top",
     "uniform_sensitivities",
+    "vacuity",
 ]
 
 
