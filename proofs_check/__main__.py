@@ -14,7 +14,6 @@ _NEEDED = (
     "markupsafe",
     "matplotlib",
     "rich",
-    "threadpoolctl",
 )  # the extra `proofs`
 
 

@@ -173,7 +173,7 @@ def run_command(
     if as_json:
         click.echo(json_text(result), nl=False)
     else:
-        print_report(result, report_console(sys.stdout), location)
+        print_report(result, report_console(sys.stdout), location, every=bool(only))
     if failure is not None:
         click.echo(f"Error: the report could not be written to {out}: {failure}", err=True)
         ctx.exit(_MISUSE)

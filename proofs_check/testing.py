@@ -56,7 +56,7 @@ class AttackReport:
     ----------
     claimed : Accuracy
         The claim.
-    design : Design or None
+    design : proofs_check.design.Design or None
         Trials and error rates; None for a claim that allows no failure at all.
     result : TestResult
         Failures of the construction.
@@ -128,7 +128,7 @@ def attack(
         Epsilon below 1, and delta; a delta of 0 means that a single failure refutes.
     rng : int or numpy.random.Generator
         Seed of the attack.
-    design : Design, optional
+    design : proofs_check.design.Design, optional
         Trials and error rates, for the claimed delta. By default a true claim is refuted with
         probability at most 1e-4, and a failure rate 0.2 above delta passes with at most 0.01.
     progress : bool, optional

@@ -1,10 +1,32 @@
-"""The checks, one a guarantee, in the order in which the theory builds up."""
+"""The checks, one a guarantee, in the order in which the theory builds up.
+
+Those about networks need torch and are left out where it is not installed.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
+
 from proofs_check.check import Check
-from proofs_check.checks import finite, sensitivity, uniform
+from proofs_check.checks import designs, ellipsoid, finite, geometry, moments, neurons, sensitivity, uniform
 
 __all__ = ["CHECKS"]
 
-CHECKS: tuple[Check, ...] = (*finite.CHECKS, *uniform.CHECKS, *sensitivity.CHECKS)
+_NETWORKS = ("flow", "deviations", "held_out")
+
+CHECKS: tuple[Check, ...] = (
+    *finite.CHECKS,
+    *uniform.CHECKS,
+    *sensitivity.CHECKS,
+    *moments.CHECKS,
+    *ellipsoid.CHECKS,
+    *designs.CHECKS,
+    *geometry.CHECKS,
+    *neurons.CHECKS,
+    *(
+        check
+        for name in (_NETWORKS if find_spec("torch") is not None else ())
+        for check in import_module(f"proofs_check.checks.{name}").CHECKS
+    ),
+)

@@ -56,7 +56,7 @@ def exact_scenario(
     """A deterministic claim about networks made from a workload."""
     return Scenario(
         workload=Workload(f"{workload.name}, {name}", workload.kind, workload.data),
-        size=0,
+        size=min(workload.n, _POINTS),
         claimed=Accuracy(1.0, 0.0),
         trial=trial,
         faults=tuple(Fault(fault[0], t) for fault, t in broken.items()),

@@ -15,11 +15,12 @@ from rich.text import Text
 
 from proofs_check.check import Check
 from proofs_check.report.summary import duration, headline, number, rate, summarise, vacuous_notes
-from proofs_check.results import RunResult, ScalingFit, Verdict
+from proofs_check.results import CheckResult, RunResult, ScalingFit, ScenarioResult, Verdict
 
 __all__ = ["print_explanation", "print_list", "print_report", "report_console"]
 
 _PIPED_WIDTH = 120
+_SHOWN = 2  # scenarios of each guarantee, where not all are asked for
 _NARROW = 110  # below this many columns the widest table leaves some out
 
 # Blue and orange, not green and red: they differ for colour-blind readers too.
@@ -80,16 +81,30 @@ def _summary(run: RunResult, width: int) -> Table:
     return table
 
 
-def _scenarios(run: RunResult, *, narrow: bool) -> Table:
+def _tightest(check: CheckResult) -> tuple[ScenarioResult, ...]:
+    """What was refuted, and of the rest the few whose errors came closest to the bound."""
+
+    def closeness(scenario: ScenarioResult) -> float:
+        return -1.0 if scenario.verdict is Verdict.VACUOUS else scenario.ratio
+
+    ranked = sorted(check.scenarios, key=closeness, reverse=True)
+    best = {id(scenario) for scenario in ranked[:_SHOWN]}
+    refuted = {id(scenario) for scenario in check.scenarios if scenario.verdict is Verdict.REFUTED}
+    return tuple(scenario for scenario in check.scenarios if id(scenario) in best | refuted)
+
+
+def _scenarios(run: RunResult, *, narrow: bool, every: bool) -> Table:
     left = ("guarantee", "workload")
     shape = () if narrow else ("n", "d")
     numbers = ("size", "claimed") if narrow else ("size", "epsilon", "delta")
     seen = ("quantile",) if narrow else ("quantile", "max", "ratio")
     columns = (*left, *shape, *numbers, *seen, "failures", "verdict")
-    table = _table("Bound beside observed error", *columns, numeric=columns[2:-1])
+    title = "Bound beside observed error" + ("" if every else ": the tightest of each; --only KEY shows all")
+    table = _table(title, *columns, numeric=columns[2:-1])
     table.columns[0].no_wrap = table.columns[-1].no_wrap = True
     for check in run.checks:
-        for place, scenario in enumerate(check.scenarios):
+        shown = check.scenarios if every else _tightest(check)
+        for place, scenario in enumerate(shown):
             test = scenario.honest
             cells: list[str | Text] = [Text(check.key, style="bold") if place == 0 else "", scenario.workload]
             if not narrow:
@@ -101,7 +116,7 @@ def _scenarios(run: RunResult, *, narrow: bool) -> Table:
             if not narrow:
                 cells += [number(test.largest), number(scenario.ratio)]
             cells += [f"{test.failures}/{test.trials}" if test.trials else "-", _verdict(scenario.verdict)]
-            table.add_row(*cells, end_section=place == len(check.scenarios) - 1)
+            table.add_row(*cells, end_section=place == len(shown) - 1)
     return table
 
 
@@ -142,7 +157,17 @@ def _bullets(console: Console, title: str, lines: Iterable[str | Text]) -> None:
     console.print()
 
 
-def print_report(run: RunResult, console: Console, location: Path | None = None) -> None:
+def _by_reason(notes: Iterable[tuple[str, str, str]]) -> list[str]:
+    """One line for each guarantee and reason, with the workloads that share it."""
+    workloads: dict[tuple[str, str], list[str]] = {}
+    for key, workload, why in notes:
+        workloads.setdefault((key, why), []).append(workload)
+    return [f"{key} on {', '.join(names)}: {why}" for (key, why), names in workloads.items()]
+
+
+def print_report(
+    run: RunResult, console: Console, location: Path | None = None, *, every: bool = False
+) -> None:
     """Print the tables and, as the last line, the outcome.
 
     Parameters
@@ -153,7 +178,15 @@ def print_report(run: RunResult, console: Console, location: Path | None = None)
         Where to; see :func:`report_console`.
     location : Path or None
         Where the page lies, if it was written.
+    every : bool
+        Show every scenario, and not only those with the largest errors of each guarantee.
     """
+    if run.checks:
+        console.print(_scenarios(run, narrow=console.width < _NARROW, every=every))
+    if run.scaling:
+        console.print(_scaling(run.scaling))
+    if vacuous := vacuous_notes(run):
+        _bullets(console, "Vacuous, so not counted", _by_reason(vacuous))
     if run.checks:
         console.print(_summary(run, console.width))
         console.print(
@@ -164,12 +197,6 @@ def print_report(run: RunResult, console: Console, location: Path | None = None)
             )
         )
         console.print()
-        console.print(_scenarios(run, narrow=console.width < _NARROW))
-    if run.scaling:
-        console.print(_scaling(run.scaling))
-    if vacuous := vacuous_notes(run):
-        lines = [f"{key} on {workload}: {why}" for key, workload, why in vacuous]
-        _bullets(console, "Vacuous, so not counted", lines)
     if missed := [f"{check.key}: {name}" for check in run.checks for name in check.missed_faults]:
         _bullets(console, "Planted faults that were missed", missed)
     if untested := [f"{check.key}: {name}" for check in run.checks for name in check.untested_faults]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
 from coresets.guarantee import Guarantee
-from coresets.guarantees import GUARANTEES
+from coresets.guarantees import GUARANTEES as ENGINE_GUARANTEES
 
 ROOT = Path(__file__).resolve().parents[2]
+# Those of networks need torch; where it is missing, so are their checks.
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+GUARANTEES: tuple[Guarantee, ...] = (
+    *ENGINE_GUARANTEES,
+    *(importlib.import_module("nn.guarantees").GUARANTEES if HAS_TORCH else ()),
+)
+
 DOCS = ROOT / "docs"
 THEORY = DOCS / "theory"
 
@@ -49,6 +57,7 @@ def test_keys_of_guarantees_are_unique():
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.skipif(not HAS_TORCH, reason="the guarantees of networks need torch")
 def test_guarantees_and_theory_pages_are_one_to_one():
     assert sorted(keys_of_pages()) == sorted(guarantee.key for guarantee in GUARANTEES)
 
@@ -84,7 +93,8 @@ class TestPage:
 
     def test_names_the_class_and_the_command_that_attacks_it(self, guarantee: Guarantee):
         text = page_of(guarantee).read_text(encoding="utf-8")
-        assert f"{{py:class}}`~coresets.guarantees.{type(guarantee).__name__}`" in text
+        package = type(guarantee).__module__.partition(".")[0]
+        assert f"{{py:class}}`~{package}.guarantees.{type(guarantee).__name__}`" in text
         assert f"`python -m proofs_check explain {guarantee.key}`" in text
 
     def test_has_a_source_in_the_bibliography(self, guarantee: Guarantee):
