@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from coresets._validate import check_integer, check_real
 
@@ -129,7 +129,10 @@ class PerLayer:
         return next((b for pattern, b in self.layers.items() if fnmatchcase(name, pattern)), None)
 
     def __hash__(self) -> int:
-        return hash((tuple(self.layers.items()), self.rest))
+        return hash((frozenset(self.layers.items()), self.rest))  # equal whatever the order, as mappings are
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy cannot be copied
+        return PerLayer, (dict(self.layers), self.rest)
 
 
 @dataclass(frozen=True, slots=True)

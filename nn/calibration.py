@@ -43,8 +43,9 @@ class Batch:
     @property
     def size(self) -> int:
         """Number of examples."""
-        first = next((v for v in (*self.arguments, *self.keywords.values()) if torch.is_tensor(v)), None)
-        return 1 if first is None or first.dim() == 0 else int(first.shape[0])
+        values = (*self.arguments, *self.keywords.values())
+        first = next((v for v in values if torch.is_tensor(v) and v.dim() > 0), None)
+        return 1 if first is None else int(first.shape[0])
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
@@ -176,10 +177,11 @@ def observe(
     seen: set[str] = set()
     examples = 0
 
-    def hook(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...]], None]:
-        def look(_: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
-            activations = arguments[0].detach()
-            if not bool(torch.isfinite(activations).all()):
+    def hook(name: str) -> Callable[..., None]:
+        def look(_: torch.nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+            activations = (arguments[0] if arguments else keywords["input"]).detach()
+            # A sum is finite only if all terms are, but may overflow; the exact test is five times slower.
+            if not (bool(torch.isfinite(activations.sum())) or bool(torch.isfinite(activations).all())):
                 raise ValueError(f"the input of layer {name!r} has NaN or infinite entries")
             seen.add(name)
             collectors[name].update(layers[name], activations)
@@ -190,7 +192,7 @@ def observe(
         stack.enter_context(evaluating(network))
         stack.enter_context(torch.no_grad())
         for name in collectors:
-            handle = layers[name].module.register_forward_pre_hook(hook(name))
+            handle = layers[name].module.register_forward_pre_hook(hook(name), with_kwargs=True)
             stack.callback(handle.remove)
         device = device_of(network)
         for batch in tqdm(

@@ -13,9 +13,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch.nn.utils import parametrize
+
+from nn.masks import Mask
 
 __all__ = ["EdgeLayer", "find_layers", "layer_sizes", "pad"]
 
@@ -156,13 +159,13 @@ def layer_sizes(network: torch.nn.Module) -> dict[str, int]:
     """
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; pass a torch.nn.Module")
-    return {name: _stored(module).numel() for name, module in _linear_maps(network)}
+    return {name: EdgeLayer(name, module).weight.numel() for name, module in _linear_maps(network)}
 
 
 def _linear_maps(network: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
     for name, module in network.named_modules():
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
-            if isinstance(_stored(module), torch.nn.parameter.UninitializedParameter):
+            if isinstance(module._parameters.get("weight"), torch.nn.parameter.UninitializedParameter):  # noqa: SLF001
                 raise ValueError(f"layer {name!r} has no weight yet; run one batch through the network first")
             yield name, module
 
@@ -185,8 +188,9 @@ def find_layers(network: torch.nn.Module, only: Collection[str] | None = None) -
     Raises
     ------
     ValueError
-        If a weight is not materialised (lazy modules), or shared with another module: pruned in one
-        of them it would no longer be the same weight in the other.
+        If a weight is not materialised (lazy modules); is computed from other parameters, by anything
+        but a mask; or is shared with another module: pruned in one of them it would no longer be the
+        same weight in the other.
 
     Examples
     --------
@@ -208,7 +212,7 @@ def _refuse_shared(network: torch.nn.Module, layers: Mapping[str, EdgeLayer]) ->
     for name, parameter in network.named_parameters(remove_duplicate=False):
         places[id(parameter)].append(name)
     for name, layer in layers.items():
-        shared = places[id(_stored(layer.module))]
+        shared = places[id(_stored(layer))]
         if len(shared) > 1:
             raise ValueError(
                 f"the weight of layer {name!r} is shared: {', '.join(shared)} are one parameter; "
@@ -216,10 +220,19 @@ def _refuse_shared(network: torch.nn.Module, layers: Mapping[str, EdgeLayer]) ->
             )
 
 
-def _stored(module: torch.nn.Module) -> torch.Tensor:
+def _stored(layer: EdgeLayer) -> torch.Tensor:
     """The parameter behind the weight, whether it is masked or not."""
-    if parametrize.is_parametrized(module, "weight"):
-        weight: torch.Tensor = module.parametrizations.weight.original  # type: ignore[union-attr,assignment]
+    module: Any = layer.module
+    if not parametrize.is_parametrized(module, "weight"):
+        stored = module._parameters.get("weight")  # noqa: SLF001 - elsewhere it would be computed by hooks
     else:
-        weight = module.weight  # type: ignore[assignment]
+        masked = all(isinstance(p, Mask) for p in module.parametrizations.weight)
+        stored = module.parametrizations.weight.original if masked else None
+    if stored is None:
+        raise ValueError(
+            f"the weight of layer {layer.name!r} is computed from other parameters (parametrised already, or "
+            "by weight_norm or torch.nn.utils.prune); make it plain first, for instance with torch.nn.utils."
+            f"parametrize.remove_parametrizations, or leave the layer out with PerLayer({{{layer.name!r}: Dense()}})"
+        )
+    weight: torch.Tensor = stored
     return weight

@@ -75,7 +75,8 @@ def put_on(network: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
             raise ValueError(
                 f"the mask of {name!r} has shape {tuple(keep.shape)}, its weight {tuple(weight.shape)}"
             )
-        keep = keep.to(device=weight.device, dtype=torch.bool)  # noqa: PLW2901 - the same mask, moved
+        # A copy: loading a state dict writes into the mask, which may be that of a plan.
+        keep = keep.to(device=weight.device, dtype=torch.bool, copy=True)  # noqa: PLW2901 - the same mask
         if parametrize.is_parametrized(module, "weight"):
             earlier = _on(module)
             if not earlier:

@@ -22,7 +22,7 @@ from coresets._files import write_atomically
 from coresets.certificate import Certificate
 from nn.masks import bake_in, put_on
 
-__all__ = ["LayerPlan", "Plan", "PruningWarning"]
+__all__ = ["LayerPlan", "Plan", "PruningWarning", "copied"]
 
 _FORMAT = 1
 
@@ -108,6 +108,9 @@ class Plan:
         object.__setattr__(self, "certificates", tuple(self.certificates))
         object.__setattr__(self, "notes", tuple(self.notes))
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy cannot be copied
+        return Plan, (dict(self.layers), self.method, self.budget, self.certificates, self.notes)
+
     @property
     def kept(self) -> int:
         """Number of kept weights."""
@@ -146,7 +149,7 @@ class Plan:
         PruningWarning
             If a layer keeps no weight, or the plan changes nothing.
         """
-        pruned = _copied(network)
+        pruned = copied(network)
         bake_in(pruned)
         modules = dict(pruned.named_modules())
         changed = False
@@ -243,12 +246,21 @@ class Plan:
         return "\n".join(lines)
 
 
-def _copied(network: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy, with a clear error where there cannot be one."""
+def copied(network: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy.
+
+    Raises
+    ------
+    ValueError
+        If there cannot be one, as with weights that hooks compute.
+    """
     try:
         return copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"the network cannot be copied ({error}); pruning never works in place") from error
+        raise ValueError(
+            f"the network cannot be copied, and pruning never works in place; weights computed by torch.nn."
+            f"utils.prune or weight_norm are made plain by their remove functions ({error})"
+        ) from error
 
 
 def read_record(path: str | os.PathLike[str], key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -44,8 +44,8 @@ class Size:
 
     @property
     def keep_ratio(self) -> float:
-        """Share of the weights in the plan that is kept."""
-        return self.kept / self.total
+        """Share of the weights in the plan that is kept; 1 if there are none."""
+        return self.kept / self.total if self.total else 1.0
 
     def __str__(self) -> str:
         return (
@@ -100,8 +100,8 @@ class Pruned:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network and the masks to one safetensors file, atomically.
 
-        The keys are those of the plain network's state dict, so the file can also be loaded without
-        this library; masks are stored beside them, and the class of the network is not.
+        The keys are those of the plain network's state dict after ``state:``, so the weights can also be
+        read without this library; masks are stored beside them, and the class of the network is not.
         """
         tensors = {f"state:{key}": value for key, value in self.finalize().state_dict().items()}
         tensors |= {f"keep:{name}": layer.keep for name, layer in self.plan.layers.items()}

@@ -7,7 +7,6 @@ random generators are left as they were.
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from nn.certify.search import Certified, refuse_overlap, smallest_certified
 from nn.layers import find_layers, layer_sizes
 from nn.masks import bake_in
 from nn.method import Method, Problem
-from nn.plans import Plan
+from nn.plans import Plan, copied
 from nn.pruned import Pruned
 
 __all__ = ["plan", "prune"]
@@ -57,9 +56,12 @@ def plan(
     """
     if isinstance(method, type) or not isinstance(method, Method):
         raise TypeError(f"method = {method!r}; pass a pruning method, such as Magnitude()")
-    names = [name for share in shares(budget, layer_sizes(model)) for name in share.layers]
-    find_layers(model, names)  # refuses shared weights before any work
-    network = copy.deepcopy(model).eval()
+    divided = shares(budget, layer_sizes(model))
+    names = [name for share in divided for name in share.layers]
+    if not names:
+        raise ValueError(f"{budget!r} leaves every layer dense; give at least one a budget")
+    find_layers(model, names)  # refuses shared and computed weights before any work
+    network = copied(model).eval()
     for parameter in network.parameters():
         parameter.grad = None
     masks = bake_in(network)
@@ -71,11 +73,13 @@ def plan(
             name: masks.get(name, torch.ones_like(layer.weight, dtype=torch.bool))
             for name, layer in layers.items()
         },
-        shares=shares(budget, layer_sizes(model)),
+        shares=divided,
         calibration=None if calibration is None else Calibration.of(calibration),
         rng=None if rng is None else host_generator(rng),
     )
     for name, layer in layers.items():
+        if layer.weight.is_meta:
+            raise ValueError(f"the weight of layer {name!r} is on the meta device, where it has no values")
         if not bool(torch.isfinite(layer.weight).all()):
             raise ValueError(f"the weight of layer {name!r} has NaN or infinite entries")
     with torch.random.fork_rng():

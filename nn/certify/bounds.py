@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 
+from coresets._validate import check_real
 from coresets.certificate import Certificate
 from nn.calibration import Calibration, device_of
+from nn.certify._pairs import check_faithful
 from nn.certify.graph import Affine, Linear, in_float64, walk
 
 __all__ = [
@@ -92,7 +94,8 @@ def additive(original: torch.nn.Module, pruned: torch.nn.Module, inputs: torch.T
     Raises
     ------
     ValueError
-        If the networks differ in shape, or a layer is not understood.
+        If the networks differ in more than weights, a layer is not understood, or the bound is NaN, as
+        it is for NaN or infinite inputs or weights.
 
     Examples
     --------
@@ -105,8 +108,7 @@ def additive(original: torch.nn.Module, pruned: torch.nn.Module, inputs: torch.T
     >>> bool(((pruned(x) - network(x)).abs() <= additive(network, pruned, x) + 1e-6).all())
     True
     """
-    values = inputs.detach().to(device=device_of(original), dtype=torch.float64)
-    return walk(original, pruned, AdditiveDomain(), Deviation(values, torch.zeros_like(values))).error
+    return _deviation(original, pruned, inputs).error
 
 
 def additive_certificate(original: torch.nn.Module, pruned: torch.nn.Module, data: Any) -> Certificate:
@@ -121,11 +123,17 @@ def additive_certificate(original: torch.nn.Module, pruned: torch.nn.Module, dat
     """
     largest, observed, examples = 0.0, 0.0, 0
     for batch in Calibration.of(data):
+        if len(batch.arguments) != 1 or not batch.size:
+            raise ValueError(
+                f"a batch has {len(batch.arguments)} inputs and {batch.size} examples; pass one input"
+            )
         (inputs,) = batch.arguments
-        state = walk(original, pruned, AdditiveDomain(), _start(original, inputs))
+        state = _deviation(original, pruned, inputs)
         largest = max(largest, float(state.error.max()))
         with torch.no_grad():
-            actual = in_float64(pruned)(inputs.to(device=device_of(pruned), dtype=torch.float64))
+            # A copy, since a network may overwrite its input.
+            own = inputs.to(device=device_of(pruned), dtype=torch.float64, copy=True)
+            actual = in_float64(pruned)(own)
         observed = max(observed, float((actual.to(state.value.device) - state.value).abs().max()))
         examples += batch.size
     return Certificate(
@@ -137,9 +145,19 @@ def additive_certificate(original: torch.nn.Module, pruned: torch.nn.Module, dat
     )
 
 
-def _start(original: torch.nn.Module, inputs: torch.Tensor) -> Deviation:
+def _deviation(original: torch.nn.Module, pruned: torch.nn.Module, inputs: torch.Tensor) -> Deviation:
+    """What the walk ends with on given inputs."""
     values = inputs.detach().to(device=device_of(original), dtype=torch.float64)
-    return Deviation(values, torch.zeros_like(values))
+    for network in (original, pruned):
+        check_faithful(in_float64(network).to(values.device), values)
+    state = walk(original, pruned, AdditiveDomain(), Deviation(values, torch.zeros_like(values)))
+    _refuse_nan(state.error)
+    return state
+
+
+def _refuse_nan(*bounds: torch.Tensor) -> None:
+    if any(bool(torch.isnan(bound).any()) for bound in bounds):
+        raise ValueError("the bound is NaN; look for NaN or infinite inputs and weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,8 +250,8 @@ def interval(
     Raises
     ------
     ValueError
-        If a lower corner exceeds the upper one, the networks differ in shape, or a layer is not
-        understood.
+        If a lower corner exceeds the upper one, the networks differ in more than weights, a layer is not
+        understood, or the bound is NaN.
 
     Examples
     --------
@@ -248,8 +266,11 @@ def interval(
     low, high = (corner.detach().to(device=device, dtype=torch.float64) for corner in (low, high))
     if low.shape != high.shape or bool((low > high).any()):
         raise ValueError("low and high are not corners of a box: their shapes differ, or low exceeds high")
+    for network in (original, pruned):
+        check_faithful(in_float64(network).to(device), _middle(low, high)[0])
     zeros = torch.zeros_like(low)
     box = walk(original, pruned, IntervalDomain(), Box(low, high, zeros, zeros))
+    _refuse_nan(box.least, box.most)
     return box.least, box.most
 
 
@@ -265,9 +286,11 @@ def interval_certificate(
     inputs : Tensor
         Centres of the boxes, a batch.
     radius : float
-        Half their width in every coordinate.
+        Half their width in every coordinate, at least 0.
     """
-    least, most = interval(original, pruned, inputs - radius, inputs + radius)
+    # In float64 from the start: corners rounded in single precision would not enclose the box.
+    centres, radius = inputs.detach().double(), check_real(radius, "radius")
+    least, most = interval(original, pruned, centres - radius, centres + radius)
     largest = float(torch.maximum(-least, most).max())
     return Certificate(
         "interval bound",

@@ -52,7 +52,7 @@ class OutputDifference:
         """Errors of all examples, in float64."""
         before = original.detach().double().reshape(original.shape[0], -1)
         after = pruned.detach().double().reshape(pruned.shape[0], -1)
-        difference = torch.linalg.vector_norm(after - before, self.order, dim=1)
+        difference: torch.Tensor = torch.linalg.vector_norm(after - before, self.order, dim=1)
         if not self.relative:
             return difference
         scale = torch.linalg.vector_norm(before, self.order, dim=1)
@@ -63,7 +63,8 @@ class OutputDifference:
 class ClassChange:
     """Whether the predicted class, the largest output along the last axis, changes: 0 or 1.
 
-    With more than one prediction an example, as in segmentation, the share of them that change.
+    With more than one prediction an example, as in segmentation, the share of them that change. A
+    network with a single output has no classes; write an error of your own for its threshold.
 
     Examples
     --------
@@ -74,7 +75,18 @@ class ClassChange:
     """
 
     def __call__(self, original: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
-        """Errors of all examples, in float64."""
+        """Errors of all examples, in float64.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two classes, of which the largest would never change.
+        """
+        if original.dim() < 2 or original.shape[-1] < 2:
+            raise ValueError(
+                f"outputs of shape {tuple(original.shape)} have no two classes along their last axis; measure "
+                "OutputDifference(...), or an error of your own"
+            )
         changed = original.argmax(dim=-1) != pruned.argmax(dim=-1)
         # A pruned output that is not a number predicts nothing.
         lost = torch.isnan(pruned).any(dim=-1)

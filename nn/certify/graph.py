@@ -18,6 +18,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 import torch.fx
 
+from nn.calibration import device_of
+from nn.certify._pairs import check_pair, traced
 from nn.layers import pad
 from nn.masks import bake_in
 
@@ -172,14 +174,17 @@ def walk(original: torch.nn.Module, pruned: torch.nn.Module, domain: Domain[S], 
     Raises
     ------
     ValueError
-        If a graph cannot be traced, the networks differ in shape, or an operation is not understood.
+        If a graph cannot be traced, the networks differ in more than weights, one has hooks, a value is
+        overwritten that is still needed, or an operation is not understood.
     """
     # Inside a container, so that a network that is itself a layer is a layer of the graph.
     before, after = (torch.nn.Sequential(in_float64(network)) for network in (original, pruned))
-    try:
-        graph = torch.fx.symbolic_trace(before).graph
-    except Exception as error:  # tracing runs the network's own code, which may raise anything
-        raise ValueError(f"the network cannot be traced ({error}); use a held-out certificate") from error
+    after.to(device_of(before))
+    graph = traced(before)
+    check_pair(before, after, graph)
+    for module in before.modules():
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010 - bounds of several nodes may be one tensor
     return _Walk(before, after, domain).run(graph, start)
 
 
@@ -217,18 +222,14 @@ class _Walk(Generic[S]):
 
     def _module(self, node: torch.fx.Node) -> S:
         name = str(node.target)
-        before = self._before.get_submodule(name)
-        try:
-            after = self._after.get_submodule(name)
-        except AttributeError as error:
-            raise ValueError(f"the pruned network has no module {name!r}") from error
+        before, after = self._before.get_submodule(name), self._after.get_submodule(name)
         state = self._state(node)
         layers = _affine(before), _affine(after)
         if layers[0] is not None and layers[1] is not None:
             if layers[0].weight.shape != layers[1].weight.shape:
                 raise ValueError(f"layer {name!r} has another shape in the pruned network")
             return self._domain.affine(layers[0], layers[1], state)
-        if isinstance(before, _SAME):
+        if isinstance(before, _SAME) and getattr(before, "divisor_override", None) is None:
             return self._domain.same(before, state)
         if isinstance(before, _MAX_POOLS):
             return self._domain.pool(before, state)
@@ -239,6 +240,8 @@ class _Walk(Generic[S]):
             return self._domain.activation(module, 1.0, module.negative_slope >= 0.0, state)
         if isinstance(module, torch.nn.ELU) and 0.0 <= module.alpha <= 1.0:
             return self._domain.activation(module, 1.0, True, state)
+        if isinstance(module, torch.nn.Softplus) and (module.beta <= 0.0 or module.threshold < 20.0):
+            raise ValueError(f"{name!r} is {module}, which jumps where it turns into the identity")
         for kind, (lipschitz, monotone) in _ACTIVATIONS.items():
             if isinstance(module, kind):
                 return self._domain.activation(module, lipschitz, monotone, state)
@@ -249,7 +252,7 @@ class _Walk(Generic[S]):
         nodes = [a for a in node.args if isinstance(a, torch.fx.Node)]
         if target in _SUMS and len(nodes) == 2 and "alpha" not in node.kwargs:
             return self._domain.add([self._states[n] for n in nodes])
-        if target in (torch.cat, torch.concat) and isinstance(node.args[0], (list, tuple)):
+        if target in (torch.cat, torch.concat) and node.args and isinstance(node.args[0], (list, tuple)):
             parts: Any = node.args[0]
             rest = node.args[1:]
             return self._domain.join(
@@ -257,14 +260,15 @@ class _Walk(Generic[S]):
                 [self._states[n] for n in parts],
             )
         state = self._state(node)
-        if target in _DROPOUTS:
+        if target in _DROPOUTS and _argument(node, "training", 2) is False:
             return state
         if target in _FUNCTIONS:
-            return self._activation(_FUNCTIONS[target](), str(target), state)
+            settings = {k: v for k, v in node.kwargs.items() if k != "inplace"}
+            return self._activation(_FUNCTIONS[target](**settings), str(target), state)
         function = self._bound(node)
         if target in _MAX_POOL_FUNCTIONS:
             return self._domain.pool(function, state)
-        if target in _SAME_FUNCTIONS:
+        if target in _SAME_FUNCTIONS and _argument(node, "divisor_override", 6) is None:
             return self._domain.same(function, state)
         raise ValueError(f"{node.format_node()}: no bound is carried through {target}")
 
@@ -283,6 +287,12 @@ class _Walk(Generic[S]):
         if node.op == "call_method":
             return lambda x: getattr(x, target)(*rest, **keywords)
         return lambda x: target(x, *rest, **keywords)
+
+
+def _argument(node: torch.fx.Node, name: str, position: int) -> Any:
+    """An argument of a function, None if it is left out."""
+    positional = node.args[position] if len(node.args) > position else None
+    return node.kwargs.get(name, positional)
 
 
 def _affine(module: torch.nn.Module) -> Affine | None:

@@ -51,7 +51,7 @@ class HeldOut:
 
     @property
     def certificate(self) -> Certificate:
-        """The same as a certificate: the rate seen as the value, the limit among the details."""
+        """The same as a certificate: the bound on the probability as its value, counts in the details."""
         return Certificate(
             "held-out error",
             f"with confidence {self.confidence:g}, the probability that {self.error!r} of a fresh example "
@@ -85,7 +85,8 @@ def errors_on(
     Raises
     ------
     ValueError
-        If there are no data, or an output of the original network is not finite.
+        If there are no data, an output of the original network is not finite, the outputs differ in
+        shape, or there is not one output and one error an example.
     """
     return torch.cat(list(_errors(original, pruned, Calibration.of(data), error)))
 
@@ -104,7 +105,14 @@ def _errors(
                     )
             if not bool(torch.isfinite(before).all()):
                 raise ValueError("an output of the original network is NaN or infinite on the held-out data")
+            if before.shape != after.shape or before.dim() == 0 or before.shape[0] != batch.size:
+                raise ValueError(
+                    f"{batch.size} examples give outputs of shapes {tuple(before.shape)} and "
+                    f"{tuple(after.shape)}; there must be one an example, along the first axis"
+                )
             values = error(before, after.to(before.device)).detach().cpu().double()
+            if values.shape != (batch.size,):
+                raise ValueError(f"{error!r} gives {tuple(values.shape)}, not one error for each example")
             # Not a number is no small error.
             yield torch.where(torch.isnan(values), torch.full_like(values, math.inf), values)
 

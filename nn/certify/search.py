@@ -10,6 +10,7 @@ probability at most one minus the confidence: no correction for the number of ca
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -138,7 +139,7 @@ def smallest_certified(
 def refuse_overlap(calibration: Calibration | None, certification: Calibration) -> None:
     """Raise if an example is in both sets: the network then depends on what is to judge it.
 
-    Examples are compared bit by bit.
+    Examples are compared bit by bit, by a hash of 128 bits each.
 
     Raises
     ------
@@ -160,10 +161,14 @@ def refuse_overlap(calibration: Calibration | None, certification: Calibration) 
 
 
 def _fingerprints(batch: Any) -> Iterator[bytes]:
-    tensors = [v for v in (*batch.arguments, *batch.keywords.values()) if torch.is_tensor(v)]
-    hosts = [np.ascontiguousarray(_plain(t)) for t in tensors]
-    for index in range(batch.size):
-        yield b"".join(host[index].tobytes() for host in hosts if host.ndim)
+    tensors = [v for v in (*batch.arguments, *batch.keywords.values()) if torch.is_tensor(v) and v.dim()]
+    # Others, such as one mask for all examples, are no part of an example.
+    hosts = [np.ascontiguousarray(_plain(t)) for t in tensors if t.shape[0] == batch.size]
+    for index in range(batch.size if hosts else 0):
+        digest = hashlib.blake2b(digest_size=16)
+        for host in hosts:
+            digest.update(host[index].tobytes())
+        yield digest.digest()
 
 
 def _plain(tensor: torch.Tensor) -> Any:

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from nn.edges.feedback import Feedback
 from nn.edges.gradients import SNIP, GraSP, Taylor
 from nn.edges.magnitude import Magnitude
+from nn.edges.obs import BestPath, OBSBackward
+from nn.edges.ols import OLSForward
 from nn.edges.random import Random
+from nn.edges.refit import Refit
 from nn.edges.synflow import Adaptive, Exponential, SynFlow
+from nn.edges.wanda import Wanda
 
-__all__ = ["SNIP", "Adaptive", "Exponential", "GraSP", "Magnitude", "Random", "SynFlow", "Taylor"]
+__all__ = [
+    "SNIP",
+    "Adaptive",
+    "BestPath",
+    "Exponential",
+    "Feedback",
+    "GraSP",
+    "Magnitude",
+    "OBSBackward",
+    "OLSForward",
+    "Random",
+    "Refit",
+    "SynFlow",
+    "Taylor",
+    "Wanda",
+]

@@ -10,18 +10,45 @@ from nn.guarantees.certificates import (
     IntervalDeviation,
     OccamBound,
 )
+from nn.guarantees.corenet import AmplifiedSide, ConditionEstimate, CoreNetSide, NetworkCompression
+from nn.guarantees.edges import (
+    ComposedError,
+    EdgeInclusion,
+    EdgeSampling,
+    EdgeTruncation,
+    HybridLayer,
+    SampledLayer,
+    SensitivityTransfer,
+    SignedNeuron,
+    SureInclusion,
+    TruncatedLayer,
+)
 from nn.guarantees.flow import FlowConservation, FlowCut, FlowSteps
 
 __all__ = [
     "GUARANTEES",
     "AdditiveDeviation",
+    "AmplifiedSide",
+    "ComposedError",
+    "ConditionEstimate",
+    "CoreNetSide",
+    "EdgeInclusion",
+    "EdgeSampling",
+    "EdgeTruncation",
     "FixedSequence",
     "FlowConservation",
     "FlowCut",
     "FlowSteps",
     "HeldOutLimit",
+    "HybridLayer",
     "IntervalDeviation",
+    "NetworkCompression",
     "OccamBound",
+    "SampledLayer",
+    "SensitivityTransfer",
+    "SignedNeuron",
+    "SureInclusion",
+    "TruncatedLayer",
 ]
 
 GUARANTEES: tuple[Guarantee, ...] = (
@@ -33,4 +60,18 @@ GUARANTEES: tuple[Guarantee, ...] = (
     HeldOutLimit(),
     FixedSequence(),
     OccamBound(),
+    SensitivityTransfer(),
+    EdgeSampling(),
+    SureInclusion(),
+    EdgeInclusion(),
+    EdgeTruncation(),
+    SignedNeuron(),
+    ComposedError(),
+    CoreNetSide(),
+    ConditionEstimate(),
+    NetworkCompression(),
+    AmplifiedSide(),
+    TruncatedLayer(),
+    SampledLayer(),
+    HybridLayer(),
 )

@@ -1,0 +1,87 @@
+"""The max-times product on a CUDA device. Imported only where there is one.
+
+Each program keeps a tile of the result in registers and walks over the examples; an example costs a row
+of inputs and a row of factors, both from cache. Tensor cores know no maximum, so that the arithmetic
+units' rate of multiplications and maxima is the limit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+__all__ = ["on_device"]
+
+
+def _configurations() -> list[Any]:
+    """Tiles to try: outputs, inputs, examples at a time, warps."""
+    tiles = (
+        (32, 64, 4, 4),
+        (64, 64, 4, 4),
+        (64, 64, 8, 4),
+        (64, 128, 4, 8),
+        (64, 128, 8, 8),
+        (128, 128, 4, 8),
+    )
+    return [triton.Config({"OUT": o, "IN": i, "STEP": s}, num_warps=w) for o, i, s, w in tiles]
+
+
+@triton.autotune(configs=_configurations(), key=["n_out", "n_in"], restore_value=["r_ptr"])  # type: ignore[untyped-decorator]
+@triton.jit  # type: ignore[untyped-decorator]
+def _accumulate(  # noqa: PLR0913, PLR0917 - pointers and sizes, as a kernel takes them
+    a_ptr: Any,
+    b_ptr: Any,
+    r_ptr: Any,
+    batch: Any,
+    n_out: Any,
+    n_in: Any,
+    OUT: tl.constexpr,
+    IN: tl.constexpr,
+    STEP: tl.constexpr,
+) -> None:
+    """R = max(R, max_x b[x, :]^T a[x, :]) on one tile of OUT by IN."""
+    rows = tl.program_id(0) * OUT + tl.arange(0, OUT)
+    columns = tl.program_id(1) * IN + tl.arange(0, IN)
+    row_ok, column_ok = rows < n_out, columns < n_in
+    # In 64 bits: a layer may have more than 2^31 weights.
+    places = r_ptr + rows[:, None].to(tl.int64) * n_in + columns[None, :]
+    inside = row_ok[:, None] & column_ok[None, :]
+    best = tl.load(places, mask=inside, other=0.0)
+    whole = batch - batch % STEP
+    for x in range(0, whole, STEP):
+        for k in tl.static_range(STEP):
+            example = tl.cast(x + k, tl.int64)
+            factors = tl.load(b_ptr + example * n_out + rows, mask=row_ok, other=0.0)
+            inputs = tl.load(a_ptr + example * n_in + columns, mask=column_ok, other=0.0)
+            best = tl.maximum(best, factors[:, None] * inputs[None, :])
+    for x in range(whole, batch):
+        example = tl.cast(x, tl.int64)
+        factors = tl.load(b_ptr + example * n_out + rows, mask=row_ok, other=0.0)
+        inputs = tl.load(a_ptr + example * n_in + columns, mask=column_ok, other=0.0)
+        best = tl.maximum(best, factors[:, None] * inputs[None, :])
+    tl.store(places, best, mask=inside)
+
+
+def on_device(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    """Take the running maximum into ``out``.
+
+    Parameters
+    ----------
+    a : Tensor of shape (batch, n_in)
+        Finite float32 or float64 on a CUDA device.
+    b : Tensor of shape (batch, n_out)
+        On the same device, of the same precision.
+    out : Tensor of shape (n_out, n_in)
+        Contiguous; changed in place.
+    """
+    batch, n_in = a.shape
+    n_out = b.shape[1]
+
+    def grid(tile: dict[str, int]) -> tuple[int, int]:
+        return triton.cdiv(n_out, tile["OUT"]), triton.cdiv(n_in, tile["IN"])
+
+    with torch.cuda.device(a.device):
+        _accumulate[grid](a.contiguous(), b.contiguous(), out, batch, n_out, n_in)
