@@ -261,9 +261,13 @@ def plot(path: Path, curves: Sequence[dict[str, Any]]) -> None:
     for name in dict.fromkeys(record["what"] for record in curves):
         mine = [record for record in curves if record["what"] == name]
         for axis, key, fixed, value in ((axes[0], "n", "d", 10), (axes[1], "d", "n", 100_000)):
-            line = sorted({(r[key], r["seconds"]) for r in mine if r[fixed] == value})
+            line = sorted({r[key]: r["seconds"] for r in mine if r[fixed] == value}.items())
             axis.loglog(*zip(*line, strict=True), "o-", label=name)
             axis.set_xlabel(f"{key} ({fixed} = {value})")
+    # Less than two decades, where the default labels run into each other.
+    dimensions = sorted({record["d"] for record in curves})
+    axes[1].set_xticks(dimensions, [str(value) for value in dimensions])
+    axes[1].minorticks_off()
     axes[0].set_ylabel("CPU seconds, one thread")
     axes[0].legend()
     figure.tight_layout()

@@ -321,6 +321,9 @@ def plot(curves: dict[str, Any], path: Path) -> None:
         sizes = [record[size] for record in records]
         axis.loglog(sizes, [record["seconds"] for record in records], "o-", label="loewner_ellipsoid")
         axis.loglog(sizes, [record["product"] for record in records], "s--", label="one product X^T X")
+        if size == "d":  # less than two decades, where the default labels run into each other
+            axis.set_xticks(sizes, [str(value) for value in sizes])
+            axis.minorticks_off()
         axis.set_xlabel(size)
         axis.set_ylabel("CPU seconds")
         exponent = curves[name]["exponent_of_upper_half"]

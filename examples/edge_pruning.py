@@ -28,6 +28,7 @@ from coresets._files import write_atomically
 from examples.images import ImageSet, load_images
 from examples.networks import NETWORKS, accuracy, train
 from nn.certify.graph import in_float64
+from nn.edges import Hybrid, Randomised
 from nn.layers import find_layers
 
 RATIOS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
@@ -44,6 +45,10 @@ def methods(images: ImageSet) -> dict[str, Any]:
         "GraSP": nn.GraSP(),
         "Taylor": nn.Taylor(),
         "Wanda": nn.Wanda(),
+        "CoreNet": nn.CoreNet(),
+        "SiPP, deterministic": nn.SiPP(),
+        "SiPP, randomised": nn.SiPP(Randomised()),
+        "SiPP, hybrid": nn.SiPP(Hybrid()),
         "magnitude, global, refitted": nn.Refit(nn.Magnitude()),
         "Wanda, refitted": nn.Refit(nn.Wanda()),
         "feedback, refitted": nn.Refit(nn.Feedback()),

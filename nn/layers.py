@@ -232,7 +232,8 @@ def _stored(layer: EdgeLayer) -> torch.Tensor:
         raise ValueError(
             f"the weight of layer {layer.name!r} is computed from other parameters (parametrised already, or "
             "by weight_norm or torch.nn.utils.prune); make it plain first, for instance with torch.nn.utils."
-            f"parametrize.remove_parametrizations, or leave the layer out with PerLayer({{{layer.name!r}: Dense()}})"
+            "parametrize.remove_parametrizations, or leave the layer out with "
+            f"PerLayer({{{layer.name!r}: Dense()}})"
         )
     weight: torch.Tensor = stored
     return weight

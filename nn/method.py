@@ -19,7 +19,7 @@ from nn.budgets import Share
 from nn.calibration import Calibration
 from nn.layers import EdgeLayer
 from nn.plans import LayerPlan
-from nn.selection import Allocation, keep_best
+from nn.selection import Allocation, keep_best, split_alive
 
 __all__ = ["Decision", "Method", "Problem", "kept_as_they_are"]
 
@@ -124,7 +124,7 @@ def kept_as_they_are(
     """
     plans: dict[str, LayerPlan] = {}
     for share in problem.shares:
-        for part in allocation.split(share, problem.sizes):
+        for part in split_alive(allocation, share, problem.sizes, problem.alive):
             for name, keep in keep_best(scores, part, problem.alive).items():
                 weight = problem.layers[name].weight
                 plans[name] = LayerPlan(keep, torch.where(keep, weight, torch.zeros_like(weight)))

@@ -16,7 +16,7 @@ import torch
 
 from nn.budgets import Share
 
-__all__ = ["Allocation", "Global", "Uniform", "keep_best", "largest_remainder"]
+__all__ = ["Allocation", "Global", "Uniform", "keep_best", "largest_remainder", "split_alive"]
 
 
 class Allocation(Protocol):
@@ -74,6 +74,37 @@ def largest_remainder(weights: npt.NDArray[np.float64], count: int) -> npt.NDArr
     return whole
 
 
+def split_alive(
+    allocation: Allocation, share: Share, sizes: Mapping[str, int], alive: Mapping[str, torch.Tensor]
+) -> Sequence[Share]:
+    """Shares of an allocation, in which nothing is left over for weights that are there no more.
+
+    Parameters
+    ----------
+    allocation : Allocation
+        Divides the count by the sizes of the layers.
+    share : Share
+        What it divides.
+    sizes : mapping of str to int
+        Number of weights of every layer.
+    alive : mapping of str to Tensor of bool
+        Weights that may be kept. Where a part has fewer of them than places, the others take the
+        surplus, in proportion to the weights that they would otherwise drop.
+
+    Returns
+    -------
+    sequence of Share
+        Their counts add up to that of ``share``, or to all that is alive if that is less.
+    """
+    parts = allocation.split(share, sizes)
+    room = np.array([sum(int(alive[name].sum()) for name in part.layers) for part in parts])
+    counts = np.minimum([part.count for part in parts], room)
+    surplus = min(share.count, int(room.sum())) - int(counts.sum())
+    if surplus > 0:
+        counts = counts + largest_remainder((room - counts).astype(np.float64), surplus)
+    return tuple(Share(part.layers, int(count)) for part, count in zip(parts, counts, strict=True))
+
+
 def keep_best(
     scores: Mapping[str, torch.Tensor], share: Share, alive: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
@@ -99,21 +130,25 @@ def keep_best(
     ValueError
         If a score is NaN.
     """
-    flat = []
+    flat, places = [], []
     for name in share.layers:
-        values = scores[name].detach().to(device="cpu", dtype=torch.float64).reshape(-1)
+        values = scores[name].detach().cpu().reshape(-1)
         if bool(torch.isnan(values).any()):
             raise ValueError(f"scores of layer {name!r} are NaN; look for NaN weights or activations in it")
-        flat.append(torch.where(alive[name].reshape(-1).cpu(), values, -torch.inf))
-    joined = torch.cat(flat)
-    places = min(share.count, sum(int(alive[name].sum()) for name in share.layers))
-    kept = torch.zeros(joined.shape, dtype=torch.bool)
-    kept[_best(joined, places)] = True
-    parts = torch.split(kept, [values.numel() for values in flat])
-    return {
-        name: part.reshape(scores[name].shape).to(scores[name].device)
-        for name, part in zip(share.layers, parts, strict=True)
-    }
+        place = alive[name].cpu().reshape(-1)
+        flat.append(values[place])
+        places.append(place)
+    exact = torch.float64 if any(values.dtype == torch.float64 for values in flat) else torch.float32
+    joined = torch.cat([values.to(exact) for values in flat])
+    best = torch.zeros(joined.shape, dtype=torch.bool)
+    best[_best(joined, min(share.count, joined.numel()))] = True
+    kept = {}
+    parts = torch.split(best, [values.numel() for values in flat])
+    for name, place, part in zip(share.layers, places, parts, strict=True):
+        keep = torch.zeros(place.shape, dtype=torch.bool)
+        keep[place] = part
+        kept[name] = keep.reshape(scores[name].shape).to(scores[name].device)
+    return kept
 
 
 def _best(values: torch.Tensor, count: int) -> torch.Tensor:
@@ -122,7 +157,8 @@ def _best(values: torch.Tensor, count: int) -> torch.Tensor:
         return torch.zeros(0, dtype=torch.int64)
     if count >= values.numel():
         return torch.arange(values.numel())
-    threshold = torch.kthvalue(values, values.numel() - count + 1).values
+    place = values.numel() - count
+    threshold = float(np.partition(values.numpy(), place)[place])
     above = torch.nonzero(values > threshold).reshape(-1)
     ties = torch.nonzero(values == threshold).reshape(-1)
     return torch.cat([above, ties[: count - above.numel()]])

@@ -20,7 +20,7 @@ import torch
 
 from coresets._validate import check_real
 from nn.calibration import Calibration, observe, reduce_max, reduce_sum
-from nn.kernels.max_product import Kernel, default_kernel
+from nn.kernels.dispatch import Kernel, default_kernel
 from nn.layers import EdgeLayer
 
 __all__ = ["Sensitivities", "SensitivityCollector", "collect_sensitivities"]

@@ -16,12 +16,16 @@ from typing import Any
 
 import torch
 
+from coresets._validate import check_probability
 from nn.calibration import device_of
 from nn.edges.flow import Surrogate
 from nn.layers import find_layers
 from nn.masks import bake_in
 
 __all__ = ["SparseLinear", "Storage", "live_weights", "storage", "to_sparse"]
+
+
+_SPARSE_PRODUCTS = (torch.float32, torch.float64)
 
 
 class SparseLinear(torch.nn.Module):
@@ -51,20 +55,27 @@ class SparseLinear(torch.nn.Module):
         self.register_buffer("values", rows.values())
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The linear map, as its dense form computes it up to the order of summation."""
+    @property
+    def weight(self) -> torch.Tensor:
+        """The dense weight, formed anew each time: attention reads weights of its layers directly."""
+        return self._rows().to_dense()
+
+    def _rows(self) -> torch.Tensor:
         with warnings.catch_warnings():
             # torch says once a process that its sparse interface may change.
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
-            weight = torch.sparse_csr_tensor(
+            return torch.sparse_csr_tensor(
                 self.starts,
                 self.columns,
                 self.values,
                 (self.out_features, self.in_features),
                 check_invariants=True,  # indices from a damaged file would read foreign memory
             )
-            flat = inputs.reshape(-1, self.in_features)
-            outputs = (weight @ flat.T).T
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The linear map, as its dense form computes it up to the order of summation."""
+        flat = inputs.reshape(-1, self.in_features)
+        outputs = (self._rows() @ flat.T).T
         if self.bias is not None:
             outputs = outputs + self.bias
         return outputs.reshape(*inputs.shape[:-1], self.out_features)
@@ -90,7 +101,8 @@ def to_sparse(network: torch.nn.Module, *, density: float = 0.3) -> torch.nn.Mod
         Pruned, masked or not; not changed.
     density : float
         Layers with a larger share of nonzero weights stay dense; compressed rows take twice the memory
-        a weight in single precision.
+        a weight in single precision. So do layers in half precision, for which there is no sparse
+        product on all devices, and subclasses of ``Linear`` that compute something else.
 
     Returns
     -------
@@ -108,6 +120,7 @@ def to_sparse(network: torch.nn.Module, *, density: float = 0.3) -> torch.nn.Mod
       (0): SparseLinear(in_features=50, out_features=20, density=0.1)
     )
     """
+    density = check_probability(density, "density")
     sparse = copy.deepcopy(network)
     bake_in(sparse)
     if isinstance(sparse, torch.nn.Linear):
@@ -121,9 +134,10 @@ def to_sparse(network: torch.nn.Module, *, density: float = 0.3) -> torch.nn.Mod
 
 def _sparse_or_same(module: torch.nn.Linear, density: float) -> torch.nn.Module:
     weight = module.weight
-    if int((weight != 0).sum()) > density * weight.numel():
+    other = type(module).forward is not torch.nn.Linear.forward or weight.dtype not in _SPARSE_PRODUCTS
+    if other or int((weight != 0).sum()) > density * weight.numel():
         return module
-    return SparseLinear(weight, module.bias)
+    return SparseLinear(weight, module.bias).train(module.training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +207,9 @@ def live_weights(network: torch.nn.Module, input_shape: tuple[int, ...]) -> dict
     with torch.no_grad():
         for layer in layers.values():
             # Only zero or not matters; equal weights that sum to one a row keep the flow in range.
-            nonzero = (layer.weight != 0).to(layer.weight.dtype)
-            layer.weight.copy_(nonzero / layer.shape[2])
+            nonzero = (layer.matrix() != 0).to(layer.weight.dtype)
+            equal = nonzero / nonzero.sum(dim=-1, keepdim=True).clamp_min(1.0)
+            layer.weight.copy_(layer.like_weight(equal))
     example = torch.ones((1, *input_shape), dtype=torch.float64, device=device_of(baked))
     surrogate = Surrogate(baked, list(layers), example)
     everything = {n: torch.ones_like(layer.weight, dtype=torch.bool) for n, layer in layers.items()}

@@ -84,8 +84,8 @@ class ClassChange:
         """
         if original.dim() < 2 or original.shape[-1] < 2:
             raise ValueError(
-                f"outputs of shape {tuple(original.shape)} have no two classes along their last axis; measure "
-                "OutputDifference(...), or an error of your own"
+                f"outputs of shape {tuple(original.shape)} have no two classes along their last axis; "
+                "measure OutputDifference(...), or an error of your own"
             )
         changed = original.argmax(dim=-1) != pruned.argmax(dim=-1)
         # A pruned output that is not a number predicts nothing.

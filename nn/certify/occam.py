@@ -3,8 +3,8 @@
 A pruned network is described by what is left of it: for every neuron how many edges it keeps, for
 every kept edge its place among those of the neuron and its value in so many bits. The shape of the
 network and everything that pruning left alone are taken as known beforehand, so the code must be
-fixed before the examples are seen, and so must the parameters that are not counted: biases and other
-parameters are counted in full.
+fixed before the examples are seen. All that training may have set is counted: biases and other
+parameters, and buffers such as the running statistics of normalisation, in full.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from coresets._validate import check_integer, check_open_unit, check_probability
 from coresets.certificate import Certificate
 from nn.guarantees.certificates import OccamBound
 from nn.layers import find_layers
+from nn.masks import bake_in
+from nn.plans import copied
 
 __all__ = ["description_bits", "occam"]
 
 
-def description_bits(network: torch.nn.Module, bits_per_value: int = 32) -> int:
-    """Length of a prefix code for the network's parameters.
+def description_bits(network: torch.nn.Module, bits_per_value: int | None = None) -> int:
+    """Length of a prefix code for the network's parameters and buffers.
 
     Parameters
     ----------
     network : torch.nn.Module
         Pruned, masked or not.
-    bits_per_value : int
-        Bits with which a parameter is written: those of its type, or of a quantisation that the
-        network has been through.
+    bits_per_value : int, optional
+        Bits with which a value is written, if the network has been quantised to so many; those of its
+        type by default.
 
     Returns
     -------
     int
         Over all neurons, the number of bits for the count of edges kept, and for each of them place and
-        value; and the value of every other parameter.
+        value; and the value of every other parameter and of every buffer.
 
     Examples
     --------
@@ -47,22 +49,34 @@ def description_bits(network: torch.nn.Module, bits_per_value: int = 32) -> int:
     >>> description_bits(layer, 8)  # 3 bits for the count, and twice 3 + 8
     25
     """
-    bits_per_value = check_integer(bits_per_value, "bits_per_value", at_least=1)
-    layers = find_layers(network)
+    if bits_per_value is not None:
+        bits_per_value = check_integer(bits_per_value, "bits_per_value", at_least=1)
+
+    def width(tensor: torch.Tensor) -> int:
+        return 8 * tensor.element_size() if bits_per_value is None else bits_per_value
+
+    plain = copied(network)
+    bake_in(plain)
+    layers = find_layers(plain)
     total = 0
     for layer in layers.values():
         groups, neurons, edges = layer.shape
         place = math.ceil(math.log2(edges)) if edges > 1 else 0
         count = math.ceil(math.log2(edges + 1))
         kept = int((layer.weight != 0).sum())
-        total += groups * neurons * count + kept * (place + bits_per_value)
-    weights = sum(layer.edges for layer in layers.values())
-    others = sum(parameter.numel() for parameter in network.parameters()) - weights
-    return total + others * bits_per_value
+        total += groups * neurons * count + kept * (place + width(layer.weight))
+    coded = {id(layer.module.weight) for layer in layers.values()}
+    others = (t for t in (*plain.parameters(), *plain.buffers()) if id(t) not in coded)
+    return total + sum(other.numel() * width(other) for other in others)
 
 
 def occam(
-    network: torch.nn.Module, error: float, examples: int, *, bits_per_value: int = 32, delta: float = 0.05
+    network: torch.nn.Module,
+    error: float,
+    examples: int,
+    *,
+    bits_per_value: int | None = None,
+    delta: float = 0.05,
 ) -> Certificate:
     """Bound the true error of a pruned network by its error on the training examples.
 
@@ -74,7 +88,7 @@ def occam(
         Share of the examples that it gets wrong, in [0, 1].
     examples : int
         Number of independent examples, which may be those that it was trained and pruned on.
-    bits_per_value : int
+    bits_per_value : int, optional
         See :func:`description_bits`.
     delta : float
         Failure probability over the examples.

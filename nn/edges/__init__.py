@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nn.edges.corenet import Amplification, CoreNet
 from nn.edges.feedback import Feedback
 from nn.edges.gradients import SNIP, GraSP, Taylor
 from nn.edges.magnitude import Magnitude
@@ -9,22 +10,30 @@ from nn.edges.obs import BestPath, OBSBackward
 from nn.edges.ols import OLSForward
 from nn.edges.random import Random
 from nn.edges.refit import Refit
+from nn.edges.sipp import Deterministic, Hybrid, Randomised, SiPP, Transfer
 from nn.edges.synflow import Adaptive, Exponential, SynFlow
 from nn.edges.wanda import Wanda
 
 __all__ = [
     "SNIP",
     "Adaptive",
+    "Amplification",
     "BestPath",
+    "CoreNet",
+    "Deterministic",
     "Exponential",
     "Feedback",
     "GraSP",
+    "Hybrid",
     "Magnitude",
     "OBSBackward",
     "OLSForward",
     "Random",
+    "Randomised",
     "Refit",
+    "SiPP",
     "SynFlow",
     "Taylor",
+    "Transfer",
     "Wanda",
 ]

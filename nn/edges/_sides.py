@@ -180,8 +180,8 @@ def distinct_draws(values: Array, count: int) -> int:
     Examples
     --------
     >>> import numpy as np
-    >>> distinct_draws(np.ones(10), 5)
-    6
+    >>> distinct_draws(np.ones(10), 8)
+    12
     """
     logs = np.log1p(-np.minimum(values / values.sum(), 1.0 - 1e-16))
 

@@ -59,10 +59,13 @@ class _Gradients:
             raise ValueError(
                 f"{self._method!r} differentiates a loss; calibration batches need (inputs, target)"
             )
-        value = self._loss(batch.run(self._network), batch.target)
+        value: Any = self._loss(batch.run(self._network), batch.target)
+        if not torch.is_tensor(value) or value.numel() != 1:
+            raise ValueError(f"the loss of {self._method!r} is no single number; pass a mean over examples")
         if not bool(torch.isfinite(value)):
             raise ValueError(f"the loss on the calibration data is {float(value.detach())}")
-        return value
+        loss: torch.Tensor = value
+        return loss
 
     def _whole(self, gradients: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
         """Gradients with zeros for layers that the loss does not depend on."""
@@ -241,12 +244,19 @@ class GraSP:
 
     def decide(self, problem: Problem) -> Decision:
         """Rank by weight times Hessian times gradient."""
-        gradients = _Gradients(
-            problem, self, lambda output, target: self.loss(output / self.temperature, target)
-        )
+        gradients = _Gradients(problem, self, self._tempered)
 
         def scores() -> Mapping[str, torch.Tensor]:
             products = gradients.curvature_times(gradients.mean())
             return gradients.named([h * w for h, w in zip(products, gradients.weights(), strict=True)])
 
         return _decide(problem, scores, self.allocation, self.steps)
+
+    def _tempered(self, output: Any, target: Any) -> torch.Tensor:
+        """The loss of the logits divided by the temperature."""
+        if not torch.is_tensor(output):
+            raise ValueError(
+                f"the network returns a {type(output).__name__}, and {type(self).__name__} divides logits by "
+                "a temperature; wrap it to return one tensor"
+            )
+        return self.loss(output / self.temperature, target)

@@ -7,7 +7,7 @@ therefore go in steps. Masks are monotone: what was dropped once does not come b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from coresets._validate import check_integer
 from nn.budgets import Share
 from nn.method import Problem
 from nn.plans import LayerPlan
-from nn.selection import Allocation, keep_best
+from nn.selection import Allocation, keep_best, split_alive
 
 __all__ = ["gradually", "original_weights", "plans_for", "targets"]
 
@@ -81,7 +81,7 @@ def gradually(
         before = dict(masks)
         current = scores(masks)
         for share, count in zip(problem.shares, counts, strict=True):
-            for part in _split(allocation, Share(share.layers, count), problem):
+            for part in split_alive(allocation, Share(share.layers, count), problem.sizes, before):
                 masks |= keep_best(current, part, before)
         apply_masks(problem, masks)
         yield Step(current, before, dict(masks))
@@ -89,10 +89,6 @@ def gradually(
 
 def _alive(masks: Masks, share: Share) -> int:
     return max(share.count, sum(int(masks[name].sum()) for name in share.layers))
-
-
-def _split(allocation: Allocation, share: Share, problem: Problem) -> Sequence[Share]:
-    return allocation.split(share, problem.sizes)
 
 
 def apply_masks(problem: Problem, masks: Masks) -> None:

@@ -113,8 +113,9 @@ class SynFlow:
 
     Scores are computed in float64 on a copy of the network in which weights are replaced by their
     absolute values, biases by zeros, batch normalisation by its positive scaling, and bounded or
-    smooth activations by the identity, which is what they are replaced with on the non-negative
-    values that flow here.
+    smooth activations, softmax and other normalisations by the identity, be they modules or calls of
+    functions. Where that does not make the network linear on what flows here (gates, clamps), a note
+    says so, and nothing is certified.
 
     Parameters
     ----------
@@ -152,11 +153,12 @@ class SynFlow:
             removed = sum(
                 float(flow.scores[n][(masks[n] & ~after[n]).to(flow.scores[n].device)].sum()) for n in after
             )
-            ratios.append(FlowCut().cut_ratio(removed, flow.total) if removed else 0.0)
+            ratios.append(FlowCut().cut_ratio(removed, flow.total) if flow.total > 0.0 else 1.0)
             masks = after
             flow = surrogate.flow(masks)
         weights = {name: layer.weight for name, layer in problem.layers.items()}
-        return Decision(plans_for(weights, masks), (_certificate(ratios, flow.total),), surrogate.notes)
+        evidence = (_certificate(ratios, flow.total),) if surrogate.scales else ()
+        return Decision(plans_for(weights, masks), evidence, surrogate.notes)
 
     def _example(self, problem: Problem) -> torch.Tensor:
         shape = self.input_shape
@@ -175,13 +177,22 @@ class SynFlow:
         return torch.ones((1, *shape), dtype=torch.float64, device=device)
 
 
+# A cut of a whole layer has a ratio of at least 1, up to the rounding of sums of positive terms.
+_BELOW_ONE = 1.0 - 1e-9
+
+
 def _certificate(ratios: Sequence[float], total: float) -> Certificate:
     largest = max(ratios, default=0.0)
+    statement = (
+        f"in no step did the removed weights carry more than {largest:.3g} of the flow; below 1, a path from "
+        "input to output is left on networks in which every path crosses every layer"
+    )
+    if total <= 0.0:
+        largest, statement = max(1.0, largest), "no path from the input to the output is left"
     return Certificate(
         "cut ratio",
-        f"in no step did the removed weights carry more than {largest:.3g} of the flow; below 1, a path from "
-        "input to output is left on networks in which every path crosses every layer",
+        statement,
         value=largest,
-        bound=1.0,
+        bound=_BELOW_ONE,
         details={"steps": float(len(ratios)), "flow left": total},
     )

@@ -94,7 +94,9 @@ class FlowSteps(Guarantee):
             raise ValueError(f"ratio = {ratio:g} is below 1; it is weights there were over weights kept")
         if layers == 1 or ratio == 1.0:
             return 1  # with one layer the best-scored weight is a path
-        return math.floor(math.log(ratio) / -math.log1p(-1.0 / layers)) + 1
+        quotient = math.log(ratio) / -math.log1p(-1.0 / layers)
+        # Strictly more than the quotient, which rounding may have put below an integer that it attains.
+        return math.floor(quotient * (1.0 + 1e-12)) + 1
 
     def removable(self, layers: int, weights: int) -> int:
         """Weights that any single step may remove.

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nn.kernels.max_product import max_product
+from nn.kernels.dispatch import max_product
 
 __all__ = ["max_product"]

@@ -1,8 +1,10 @@
-"""The max-times product on a CUDA device. Imported only where there is one.
+"""The max-times product on a CUDA device. Used only where there is one.
 
 Each program keeps a tile of the result in registers and walks over the examples; an example costs a row
 of inputs and a row of factors, both from cache. Tensor cores know no maximum, so that the arithmetic
 units' rate of multiplications and maxima is the limit.
+
+The module imports without Triton, which torch brings along for CUDA alone; the kernel then does not exist.
 """
 
 from __future__ import annotations
@@ -10,8 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # no CUDA build of torch
+    triton = None
 
 __all__ = ["on_device"]
 
@@ -29,8 +35,6 @@ def _configurations() -> list[Any]:
     return [triton.Config({"OUT": o, "IN": i, "STEP": s}, num_warps=w) for o, i, s, w in tiles]
 
 
-@triton.autotune(configs=_configurations(), key=["n_out", "n_in"], restore_value=["r_ptr"])  # type: ignore[untyped-decorator]
-@triton.jit  # type: ignore[untyped-decorator]
 def _accumulate(  # noqa: PLR0913, PLR0917 - pointers and sizes, as a kernel takes them
     a_ptr: Any,
     b_ptr: Any,
@@ -65,6 +69,12 @@ def _accumulate(  # noqa: PLR0913, PLR0917 - pointers and sizes, as a kernel tak
     tl.store(places, best, mask=inside)
 
 
+if triton is not None:
+    _tuned: Any = triton.autotune(_configurations(), key=["n_out", "n_in"], restore_value=["r_ptr"])(
+        triton.jit(_accumulate)
+    )
+
+
 def on_device(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
     """Take the running maximum into ``out``.
 
@@ -84,4 +94,4 @@ def on_device(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
         return triton.cdiv(n_out, tile["OUT"]), triton.cdiv(n_in, tile["IN"])
 
     with torch.cuda.device(a.device):
-        _accumulate[grid](a.contiguous(), b.contiguous(), out, batch, n_out, n_in)
+        _tuned[grid](a.contiguous(), b.contiguous(), out, batch, n_out, n_in)

@@ -77,13 +77,13 @@ def test_layouts_other_than_contiguous():
     assert torch.equal(max_product(a.t().contiguous().t(), b[:, ::2]), max_product(a, b[:, ::2].contiguous()))
 
 
-@pytest.mark.parametrize("n_out, n_in", [(0, 3), (3, 0)])
+@pytest.mark.parametrize(("n_out", "n_in"), [(0, 3), (3, 0)])
 def test_no_outputs_or_inputs_is_an_empty_result(n_out, n_in):
     assert max_product(torch.ones(2, n_in), torch.ones(2, n_out)).shape == (n_out, n_in)
 
 
 @pytest.mark.parametrize(
-    "a, b, error, message",
+    ("a", "b", "error", "message"),
     [
         (torch.ones(0, 3), torch.ones(0, 2), ValueError, "at least one example"),
         (torch.ones(2, 3), torch.ones(3, 2), ValueError, "2 examples"),
@@ -101,7 +101,7 @@ def test_bad_arguments_are_named(a, b, error, message):
 
 def test_out_must_fit():
     a, b = torch.ones(2, 3), torch.ones(2, 4)
-    with pytest.raises(ValueError, match="expected torch.float32 of shape"):
+    with pytest.raises(ValueError, match=r"expected torch\.float32 of shape"):
         max_product(a, b, out=torch.zeros(3, 4))
     with pytest.raises(ValueError, match="contiguous"):
         max_product(a, b, out=torch.zeros(3, 4).t())
