@@ -52,9 +52,9 @@ def methods(images: ImageSet) -> dict[str, Any]:
         "magnitude, global, refitted": nn.Refit(nn.Magnitude()),
         "Wanda, refitted": nn.Refit(nn.Wanda()),
         "feedback, refitted": nn.Refit(nn.Feedback()),
-        "OLS forward": nn.OLSForward(),
-        "OBS backward": nn.OBSBackward(),
-        "best path": nn.BestPath(),
+        "OLS forward": nn.OLSForward(max_edges=4096),
+        "OBS backward": nn.OBSBackward(max_edges=4096),
+        "best path": nn.BestPath(max_edges=4096),
     }
 
 
@@ -84,6 +84,7 @@ def study(images: ImageSet, network_name: str, seeds: int, steps: int, out: Path
     records: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
     done = {(r["images"], r["network"], r["seed"], r["method"], r["keep_ratio"]) for r in records}
     chosen = methods(images)
+    batches = list(zip(*(part.split(128) for part in images.calibration), strict=True))
     grid = [(s, m, r) for s in range(seeds) for m in chosen for r in RATIOS]
     left = [cell for cell in grid if (images.name, network_name, *cell) not in done]
     networks: dict[int, torch.nn.Module] = {}
@@ -96,9 +97,7 @@ def study(images: ImageSet, network_name: str, seeds: int, steps: int, out: Path
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", nn.PruningWarning)
-            pruned = nn.prune(
-                network, chosen[method], nn.KeepRatio(ratio), calibration=[images.calibration], rng=seed
-            )
+            pruned = nn.prune(network, chosen[method], nn.KeepRatio(ratio), calibration=batches, rng=seed)
         records.append(
             {
                 "images": images.name,

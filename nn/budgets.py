@@ -120,6 +120,9 @@ class PerLayer:
                 raise TypeError(f"budget of {name!r} is {budget!r}; pass KeepRatio, KeepCount or Dense")
         object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
 
+    def __repr__(self) -> str:
+        return f"PerLayer({dict(self.layers)!r}, rest={self.rest!r})"
+
     def count(self, total: int) -> int:
         """Not defined: counts are for single layers."""
         raise TypeError("a PerLayer budget has no single count; see shares()")

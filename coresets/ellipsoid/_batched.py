@@ -10,7 +10,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from coresets.certificate import Certificate
-from coresets.ellipsoid._certify import Evidence
+from coresets.ellipsoid._certify import Evidence, flatness
 from coresets.ellipsoid._metric import Metric, metric_of_design, metric_of_shape
 from coresets.ellipsoid._rows import FLAT
 from coresets.ellipsoid.ellipsoid import Ellipsoid
@@ -220,8 +220,9 @@ def certify_batch(
         to_host(off_hull).tolist(),
         strict=True,
     )
+    allowed = flatness(n, d)
     evidence = [
-        Evidence(r, symmetric, inside, form, -ratio - 0.5 * r * math.log(max(r, 1)), slack, off)
+        Evidence(r, symmetric, inside, form, -ratio - 0.5 * r * math.log(max(r, 1)), slack, off, allowed)
         for r, inside, form, ratio, slack, off in figures
     ]
     sizes = to_host(xp.sum(xp.astype(weights > 0.0, xp.int64), axis=-1)).tolist()

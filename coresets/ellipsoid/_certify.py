@@ -7,7 +7,9 @@ symmetric), of rank r, and let k be r if symmetric and r + 1 otherwise.
 * **Gap**: with rho^2 = max_i (x_i - c_u)^T S^+ (x_i - c_u), the gap is rho^2 / r - 1 if symmetric, and
   (1 + rho^2) / (r + 1) - 1 otherwise: the relative excess of the largest form of the lifted points.
 * **Volume**: every enclosing ellipsoid has log-volume at least that of r S, by weak duality. So
-  (ln det Q - ln det r S) / 2 bounds the excess of E in nats, whatever way it was found.
+  (ln det Q - ln det r S) / 2 bounds the excess of E in nats, whatever way it was found. Its own rounding
+  errors, which the condition number of Q bounds, are added.
+* **Hull**: how far points are from c + range(Q), where it is not the whole space.
 
 Cost: one pass over the data. Where Q is a multiple of S, as it is for our solvers, one product serves
 both forms: n d^2 multiplications.
@@ -24,11 +26,11 @@ import numpy.typing as npt
 from coresets.certificate import Certificate
 from coresets.ellipsoid._forms import squared_lengths
 from coresets.ellipsoid._metric import Metric, metric_of_design, metric_of_shape
-from coresets.ellipsoid._rows import row_blocks, take_points
+from coresets.ellipsoid._rows import FLAT, row_blocks, take_points
 from coresets.ellipsoid.blocks import Blocks
 from coresets.errors import SolverError
 
-__all__ = ["Evidence", "certify", "enclosing"]
+__all__ = ["Evidence", "certify", "check_design", "enclosing", "flatness"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,6 +40,8 @@ _EPS = float(np.finfo(np.float64).eps)
 _SAME_METRIC = 1e-11
 # Rounding errors excuse at most this share: with fewer than two digits, a form is no evidence.
 _EXCUSED = 0.01
+# How many times farther than the worst contact point others may be from the hull that those span.
+_CONTACTS = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Evidence:
         Bound on the relative rounding errors of the squared lengths.
     off_hull : float
         Largest distance of a point from the hull, in semi-extents along the coordinates.
+    flatness : float
+        Largest distance that the rank decision allows, see :func:`flatness`.
     """
 
     rank: int
@@ -69,6 +75,7 @@ class Evidence:
     excess: float
     error: float
     off_hull: float
+    flatness: float
 
     @property
     def k(self) -> int:
@@ -86,18 +93,23 @@ class Evidence:
     def log_volume_slack(self) -> float:
         """Bound on the log-volume in excess of the least, in nats.
 
-        k ln(1 + gap) / 2 for Q = rho^2 S; more if the shape is larger than its design justifies.
+        k ln(1 + gap) / 2 for Q = rho^2 S; more if the shape is larger than its design justifies. With r
+        lengths known to a relative ``error`` each, the excess is known to r times that.
         """
-        return max(0.5 * self.k * math.log1p(self.gap), self.excess - self.rank * min(self.error, _EXCUSED))
+        return max(0.5 * self.k * math.log1p(self.gap), self.excess + self.rank * self.error)
 
     @property
     def value(self) -> float:
-        """The gap; or more if the shape is larger, or covers less, than the design justifies."""
+        """The gap; or more if the shape is larger, or covers less, than the design justifies.
+
+        A distance from the hull counts once it is more than directions that pass for flat explain.
+        """
         excused = min(self.error, _EXCUSED)
         uncovered = self.containment - 1.0 - excused
         inflated = math.expm1(2.0 * (self.excess - self.rank * excused) / self.k) if self.rank else 0.0
         unknown = self.error if self.error > _EXCUSED else 0.0
-        return max(self.gap, inflated, uncovered, unknown)
+        outside = self.off_hull if self.off_hull > self.flatness else 0.0
+        return min(max(self.gap, inflated, uncovered, unknown, outside), float(np.finfo(np.float64).max))
 
     def certificate(self, *, n: int, support_size: int, bound: float | None) -> Certificate:
         """The figures with their meaning."""
@@ -106,7 +118,8 @@ class Evidence:
             "Loewner ellipsoid",
             "every point lies in the ellipsoid ('containment', the largest form, is at most 1 to rounding), "
             f"whose log-volume is within 'log_volume_slack' nats of the least; the value is {omega}, or "
-            "more if the shape is larger, or covers less, than the weights justify, or too close to singular",
+            "more if the shape is larger, or covers less, than the weights justify beyond rounding, is too "
+            "close to singular, or leaves out a dimension of the points",
             self.value,
             bound=bound,
             details={
@@ -123,13 +136,26 @@ class Evidence:
         )
 
 
+def flatness(n: int, d: int) -> float:
+    """Largest distance of one of n points from a hull whose missing directions are flat, in semi-extents.
+
+    The root mean square is at most FLAT sqrt(d), which one point may account for; the contact points that
+    span the hull may be off by as much.
+    """
+    return _CONTACTS * FLAT * math.sqrt(float(n) * d)
+
+
 def enclosing(shape: Floats, containment: float) -> Floats:
     """The shape scaled so that a largest form of ``containment`` becomes at most 1 after rounding."""
     return np.asarray(shape * (containment * (1.0 + 4.0 * _EPS)))
 
 
-def _check_design(weights: Floats) -> npt.NDArray[np.intp]:
-    """Indices of positive weights."""
+def check_design(weights: Floats, n: int) -> npt.NDArray[np.intp]:
+    """Indices of the positive weights of a design on n points; ``SolverError`` if it is none."""
+    if np.shape(weights) != (n,):
+        raise SolverError(
+            f"the weights found have shape {np.shape(weights)}; a design has one a point, ({n},)"
+        )
     support = np.flatnonzero(weights)
     total = float(np.sum(weights[support]))
     # Sums of n terms of one sign are exact to n eps, usually far better.
@@ -235,10 +261,15 @@ def certify(
     Raises
     ------
     SolverError
-        If the weights are no design, or do not span the hull, so that they prove nothing.
+        If the weights are no design, or do not span the hull, so that they prove nothing; or if centre or
+        shape is not finite, or the centre is not the origin where it must be.
     """
-    support = _check_design(weights)
     n = len(weights)
+    support = check_design(weights, n)
+    if not (np.all(np.isfinite(center)) and np.all(np.isfinite(shape))):
+        raise SolverError("the centre or the shape found is not finite; rescale the columns")
+    if symmetric and np.any(center):
+        raise SolverError("the centre found is not the origin, but the ellipsoid is to be symmetric about it")
     design, spans = metric_of_design(take_points(points, n, support), weights[support], symmetric, rank)
     if not bool(spans):
         raise SolverError(f"the points of positive weight do not span the {rank} dimensions of the others")
@@ -247,5 +278,6 @@ def certify(
     error = float(pair.shape.relative_error + pair.design.relative_error)
     log_ratio = float(np.sum(np.log(pair.ratios)))  # (ln det S - ln det Q) / 2 on the common range
     excess = -log_ratio - 0.5 * rank * math.log(max(rank, 1))
-    found = Evidence(rank, symmetric, containment, largest, excess, error, off_hull)
+    allowed = flatness(n, len(center))
+    found = Evidence(rank, symmetric, containment, largest, excess, error, off_hull, allowed)
     return found.certificate(n=n, support_size=len(support), bound=gap)

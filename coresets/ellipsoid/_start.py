@@ -59,9 +59,10 @@ def start_among(matrix: np.ndarray) -> np.ndarray:
 def kumar_yildirim_start(rows: LiftedRows) -> np.ndarray:
     """Indices of k rows, each extreme in a direction orthogonal to those before it; k passes.
 
-    The uniform design on them has max_i omega_i <= (1 + k ln k) k: for the orthonormal directions b_j and
-    heights h_j = max_i |b_j . q_i|, the chosen rows form a triangular matrix with diagonal h, and
-    Hadamard's inequality bounds the determinant of every design by that of this matrix squared.
+    The uniform design on them has a ln det M within k ln k of the largest (M4): for the orthonormal
+    directions b_j and heights h_j = max_i |b_j . q_i|, the chosen rows form a triangular matrix with
+    diagonal h, and Hadamard's inequality bounds the determinant of every design by that of this matrix
+    squared. Its largest omega_i has no such bound: it may be exponential in k.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ from scipy.linalg import solve_triangular
 from coresets.ellipsoid._ascent_kernels import sweep
 from coresets.ellipsoid._interior import MAX_ITERATIONS, interior_point, interior_point_flops
 from coresets.ellipsoid._newton import information, newton_flops, newton_step
+from coresets.guarantees.geometry import SafeElimination
 
 __all__ = ["WorkingSet"]
 
@@ -115,13 +116,8 @@ class WorkingSet:
         return -2.0 * float(np.sum(np.log(np.abs(np.diagonal(self.factor)))))
 
     def _contenders(self) -> np.ndarray:
-        """Indices of the rows that may carry weight at the optimum, and of those that do now.
-
-        With excess e the others have omega below k (1 + e/2 - sqrt(e (4 + e - 4/k)) / 2)
-        (Harman and Pronzato 2007).
-        """
-        e = max(self.gap, 0.0)
-        level = self.k * (1.0 + 0.5 * e - 0.5 * math.sqrt(e * (4.0 + e - 4.0 / self.k)))
+        """Indices of the rows that may carry weight at the optimum (M7), and of those that do now."""
+        level = SafeElimination().threshold(self.k, max(self.gap, 0.0))
         return np.flatnonzero((self.forms >= level * (1.0 - 1e-12)) | (self.weights > 0.0))
 
     def _newton(self) -> None:

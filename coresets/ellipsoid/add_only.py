@@ -2,11 +2,8 @@ r"""Khachiyan's method: add one point at a time, never remove one, and so keep a
 
 From the start of Kumar and Yildirim on k rows, each step moves weight to the row with the largest
 omega_i = (1 + e) k, by exact line search, and raises ln det M by at least ln(1 + e) - e / (1 + e).
-So, for eta <= 1, max_i omega_i <= (1 + eta) k is reached within
-
-    3.6 k ln ln k (0 for k < 3) + 5.2 k + 41.6 k / eta (for eta < 1) + 1
-
-steps, and the support is at most k larger than that. It is usually a hundred times smaller.
+Guarantee M5 counts the steps that this leaves, k ln ln k + 4 k / gap and terms of lower order, and
+the support is at most k larger than that. It is usually a hundred times smaller.
 
 Cost: a step is 2 m k flops on the m rows of largest form, which stand for all of them until a
 bound on the others expires; then one pass over the data.
@@ -14,7 +11,6 @@ bound on the others expires; then one pass over the data.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +20,9 @@ from coresets.ellipsoid._rows import LiftedRows
 from coresets.ellipsoid._screening import screen
 from coresets.ellipsoid._solver import Design
 from coresets.ellipsoid._start import kumar_yildirim_start
+from coresets.guarantees.geometry import AddOnlyAscent
 
-__all__ = ["AddOnly", "add_only_steps"]
+__all__ = ["AddOnly"]
 
 _DEFAULT_STEPS = 100_000
 # Rank-one updates are replaced by a factorisation after so many.
@@ -33,22 +30,13 @@ _REFRESH = 50
 _POOL = 2000
 
 
-def add_only_steps(k: int, eta: float) -> int:
-    """Proved number of steps to max_i omega_i <= (1 + eta) k, for 0 < eta <= 1."""
-    if not 0.0 < eta <= 1.0:
-        raise ValueError(f"eta = {eta:g} is outside (0, 1], for which the number of steps is proved")
-    first = 3.6 * k * math.log(math.log(k)) if k >= 3 else 0.0
-    last = 41.6 * k / eta if eta < 1.0 else 0.0
-    return math.floor(first + 5.2 * k + last + 1.0)
-
-
 @dataclass(frozen=True)
 class AddOnly:
     """Frank-Wolfe additions by exact line search: a small core-set at a moderate gap.
 
     ``max_iter`` counts additions. The default is 100,000, or the number proved sufficient
-    (:func:`add_only_steps`) if that is smaller. Take :class:`Ascent` for gaps below about 1e-3: the
-    number of additions grows like 1/gap.
+    (:class:`~coresets.guarantees.AddOnlyAscent`) if that is smaller. Take :class:`Ascent` for gaps below
+    about 1e-3: the number of additions grows like 1/gap.
 
     References
     ----------
@@ -70,8 +58,7 @@ class AddOnly:
         """Design with max_i omega_i <= (1 + gap) k, or the one that ``max_iter`` additions gave."""
         k = rows.k
         if max_iter is None:
-            # A larger gap needs no more steps than 1.
-            max_iter = min(_DEFAULT_STEPS, add_only_steps(k, min(gap, 1.0)))
+            max_iter = min(_DEFAULT_STEPS, AddOnlyAscent().steps(k, gap))
         state = _State(rows, kumar_yildirim_start(rows))
         steps = 0
         while steps < max_iter and not state.reaches(gap):

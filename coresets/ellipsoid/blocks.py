@@ -59,7 +59,12 @@ class Blocks:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Validated blocks of one pass: finite float32 or float64 matrices with equal numbers of columns."""
         columns: int | None = None
-        for number, block in enumerate(self._source() if callable(self._source) else self._source):
+        blocks = self._source() if callable(self._source) else self._source
+        if not isinstance(blocks, Iterable):
+            raise TypeError(
+                f"source() returned a {type(blocks).__name__}; let it return an iterable of blocks"
+            )
+        for number, block in enumerate(blocks):
             if getattr(block, "ndim", 0) == 2 and len(block) == 0:
                 continue
             points = to_host(check_points(block, name=f"block {number}"))

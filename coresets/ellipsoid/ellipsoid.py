@@ -111,7 +111,8 @@ class Ellipsoid:
         """Indices of the points of positive weight, increasing; of a single ellipsoid only.
 
         Their convex hull, and with it the whole set, contains the ellipsoid shrunk about its centre by
-        ``certificate.details["rounding"]``, or by the square root of that if it is symmetric.
+        ``certificate.details["rounding"]``. If it is symmetric, the hull of the points and their negatives
+        contains the ellipsoid shrunk by the square root of that.
         """
         self._require_single("support")
         return array_namespace(self.weights).nonzero(self.weights > 0)[0]

@@ -15,7 +15,6 @@ Cost: n k^2 a round and member; m^3 a Newton step, m = 4 k + 16 rows at first, t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from coresets._validate import check_integer
 from coresets.ellipsoid._batched_newton import design_forms, interior_point
 from coresets.ellipsoid._rows import LiftedRows
 from coresets.ellipsoid._solver import Design
+from coresets.guarantees.geometry import LeverageIteration
 
 __all__ = ["FixedPoint"]
 
@@ -138,9 +138,8 @@ def _is_power_of_two(number: int) -> bool:
 
 def _proved_rounds(n: int, dimension: Array, gap: float) -> int:
     """Rounds after which M6 promises the gap for every member."""
-    xp = array_namespace(dimension)
-    ratio = math.log(max(n / int(xp.min(dimension)), 1.0))
-    return max(1, math.ceil(ratio / math.log1p(gap)))
+    least = int(array_namespace(dimension).min(dimension))
+    return LeverageIteration().iterations(n, min(least, n), gap)
 
 
 class _State:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_numpy_array
+from array_api_compat import array_namespace, device, is_dask_array, is_numpy_array
 
 from coresets._threads import one_blas_thread
 from coresets._validate import check_integer, check_points, check_real
 from coresets.ellipsoid._batched import loewner_batch
-from coresets.ellipsoid._certify import certify, enclosing
+from coresets.ellipsoid._certify import certify, check_design, enclosing
 from coresets.ellipsoid._rows import LiftedRows, lift, row_blocks, take_points
 from coresets.ellipsoid._solver import Design, Solver
 from coresets.ellipsoid.ascent import Ascent
@@ -110,11 +110,17 @@ def loewner_ellipsoid(
         max_iter = check_integer(max_iter, "max_iter", at_least=1)
     if not isinstance(symmetric, (bool, np.bool_)):
         raise TypeError(f"symmetric = {symmetric!r} is not a bool")
-    if solver is not None and not isinstance(solver, Solver):
+    # A class has the methods of its instances.
+    if solver is not None and (isinstance(solver, type) or not isinstance(solver, Solver)):
         raise TypeError(f"solver = {solver!r} is no solver; pass for instance Ascent()")
     problem = _Problem(bool(symmetric), gap, Ascent() if solver is None else solver, max_iter)
     if isinstance(points, Blocks):
         return problem.solved(points)
+    if is_dask_array(points):
+        raise TypeError(
+            "points is a dask array; pass points.compute(), or Blocks([points.blocks[i] for i in "
+            "range(points.numblocks[0])]) if it does not fit in memory"
+        )
     points = check_points(points)
     foreign = not is_numpy_array(points)
     if (foreign or points.ndim > 2) and (solver is None or isinstance(solver, FixedPoint)):
@@ -166,9 +172,10 @@ class _Problem:
             design = self.solver.solve(rows, gap=_AIM * self.gap, max_iter=self.max_iter)
         except np.linalg.LinAlgError as error:
             raise SolverError(f"{type(self.solver).__name__} met a singular matrix: {error}") from error
+        check_design(design.weights, rows.n)
         center, shape = _moments(rows, design.weights)
         largest = design.largest_form
-        if largest is None:
+        if largest is None or not 0.5 * rows.k < largest < np.inf:  # the largest is at least their mean, k
             largest = _largest_form(rows, design.weights)
         radius = largest if self.symmetric else largest - 1.0
         return self._certified(rows, design, center, shape * (radius * (1.0 + _GUARD)))

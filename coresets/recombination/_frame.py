@@ -19,12 +19,25 @@ import numpy as np
 from coresets.recombination._kernels import gather, group_sums
 from coresets.sensitivity._rows import Rows, default_rank_tolerance, whitener
 
-__all__ = ["BLOCK", "Frame", "GroupSums", "Lift", "exact_sums", "frame_of", "two_product", "two_sum"]
+__all__ = [
+    "BLOCK",
+    "Frame",
+    "GroupSums",
+    "Lift",
+    "exact_sums",
+    "finer_scale",
+    "frame_of",
+    "two_product",
+    "two_sum",
+]
 
 Array = np.ndarray
 
 _SAMPLE = 1024  # rows from which the first frame is made
 BLOCK = 512  # rows of one block of outer products: coordinates and image stay in cache
+_COARSE = 1e-4  # rounding of a column, in its standard deviations, beyond which it decides on no rank
+_WIDEST = 1000  # exponents of scales stay below this power of two
+_FAINT = 8.0  # machine epsilons of the data, or of the origin, that pass for rounding in a direction
 _SPLIT = 134217729.0  # 2^27 + 1 (Veltkamp)
 
 
@@ -178,28 +191,39 @@ class Frame:
         """The frame whose origin is farther by ``shift``, in scaled units."""
         return replace(self, origin=self.origin + shift)
 
-    def whitened(self, rows: Array, weights: Array) -> tuple[Frame, float]:
-        """Frame with coordinates of unit second moment, and how much it can amplify rounding errors.
+    def whitened(self, rows: Array, weights: Array) -> tuple[Frame, float, float]:
+        """Frame with coordinates of unit second moment, its amplification of rounding, and what it lost.
 
         Columns of a frame have sizes near 1, so the amplification is the largest column sum of
-        |mixing|: of the order of the condition number of the columns.
+        |mixing|: of the order of the condition number of the columns. Far from zero, entries of the data
+        and the centre itself are rounded to machine epsilons of the origin: what is no larger is flat. If
+        such a direction was left out, its moments are lost, which are of that size.
         """
         n, d = rows.shape
         root = np.sqrt(weights / weights.max()) if weights.size else None
         table: Rows = _FrameRows(rows, root, np.float64, frame=self)
-        table, matrix = whitener(table, default_rank_tolerance(min(n, 64 * d), d))
+        rounding = _FAINT * float(np.finfo(np.float64).eps) * np.maximum(1.0, np.abs(self.origin))
+        # A column that is all but constant is taken as it is: its every digit would be rounding.
+        faint = float(np.max(rounding, where=rounding < _COARSE, initial=0.0))
+        table, matrix = whitener(table, max(default_rank_tolerance(min(n, 64 * d), d), faint))
         kept = np.any(matrix != 0.0, axis=0)
         matrix = matrix[:, kept] * math.sqrt(n if root is None else float(root @ root))
         if table.scale is not None:  # the rows were balanced first
             matrix = table.scale[:, None] * matrix
         amplification = float(np.max(np.sum(np.abs(matrix), axis=0), initial=1.0))
-        return replace(self, mixing=np.ascontiguousarray(matrix)), amplification
+        lost = faint if matrix.shape[1] < np.count_nonzero(np.any(matrix != 0.0, axis=1)) else 0.0
+        return replace(self, mixing=np.ascontiguousarray(matrix)), amplification, lost
 
 
 def _power_of_two(size: Array) -> Array:
     """Powers of two near 1 / size, and 1 where the size is zero."""
     exponent = np.frexp(np.where(size > 0, size, 1.0))[1]
-    return np.ldexp(1.0, np.clip(-exponent, -1000, 1000))
+    return np.ldexp(1.0, np.clip(-exponent, -_WIDEST, _WIDEST))
+
+
+def finer_scale(scale: Array, size: Array) -> Array:
+    """Powers of two near 1 / size, smaller where their product with the scale would leave float64's range."""
+    return np.minimum(_power_of_two(size), np.ldexp(1.0, _WIDEST) / np.maximum(scale, 1.0))
 
 
 def frame_of(rows: Array, weights: Array, *, centred: bool, sample_size: int = _SAMPLE) -> Frame:
@@ -219,7 +243,7 @@ def frame_of(rows: Array, weights: Array, *, centred: bool, sample_size: int = _
     if centred:
         anchor = sample[int(np.argmax(mass))]
         origin = anchor + (mass @ (sample - anchor)) / mass.sum()
-    finer = _power_of_two(np.max(np.abs(sample - origin), axis=0))
+    finer = finer_scale(scale, np.max(np.abs(sample - origin), axis=0))
     # A sample whose spread vanishes says nothing of that of the data.
     finer = np.minimum(finer, 2.0**500)
     return Frame(scale * finer, origin * finer)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from coresets.recombination._frame import BLOCK, Frame, GroupSums, Lift, frame_of
+from coresets.recombination._frame import BLOCK, Frame, GroupSums, Lift, finer_scale, frame_of
 from coresets.recombination._kernels import CHAIN
 from coresets.recombination._tree import (
     EPS,
@@ -81,16 +81,16 @@ def frame_for(points: Array, weights: Array, lift: Lift) -> tuple[Frame, GroupSu
         return *_first_pass(points, weights, lift), 1.0
     frame, _, first = _first_pass(points, weights, Lift(False, True, lift.centred))
     sizes = first.units[: frame.q] / first.mass
-    factor = np.ldexp(1.0, -np.frexp(np.where(sizes > 0.0, sizes, 1.0))[1])
+    factor = finer_scale(frame.scale, sizes)
     frame = Frame(frame.scale * factor, frame.origin * factor)
-    frame, amplification = frame.whitened(points, weights)
+    frame, amplification, lost = frame.whitened(points, weights)
     starts = starts_of(points.shape[0], lift.size(frame.q))
     groups = frame.group_sums(points, weights, starts, lift)
     longest = int(np.max(np.diff(starts)))
     # Each of the two coordinates of a product is rounded, and the mixing makes that larger.
     chain = min(longest, BLOCK) + longest // BLOCK + math.ceil(4.0 * amplification)
     target = target_of(groups, lift, chain)
-    return frame, groups, target, amplification
+    return frame, groups, replace(target, rounding=target.rounding + lost), amplification
 
 
 def reduce_rows(

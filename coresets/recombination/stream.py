@@ -11,7 +11,7 @@ from coresets._validate import check_non_negative, check_points
 from coresets.accuracy import Accuracy
 from coresets.errors import SolverError
 from coresets.recombination._evidence import check_reached, evidence, host_rows
-from coresets.recombination._frame import BLOCK, Frame, Lift
+from coresets.recombination._frame import BLOCK, Frame, Lift, finer_scale
 from coresets.recombination._kernels import CHAIN
 from coresets.recombination._moments import Moments, mapped, moments_of
 from coresets.recombination._reduction import Reduction, reduce_rows
@@ -45,13 +45,13 @@ def _goal(moments: Moments, lift: Lift, rows: np.ndarray, weights: np.ndarray) -
     mass = float(local.mass[0])
     squares = np.diagonal(local.second[0]) if lift.quadratic else local.second[0]
     size = np.sqrt(np.maximum(squares, 0.0) / mass)
-    factor = np.ldexp(1.0, -np.frexp(np.where(size > 0.0, size, 1.0))[1])  # powers of two: exact
+    factor = finer_scale(moments.scale, size)  # powers of two: exact
     frame = Frame(moments.scale * factor, origin * factor)
     first, squares, spread = local.first[0] * factor, squares * factor**2, moments.spread * factor**2
     error = np.sqrt(spread / mass)
-    parts = []
+    parts, flat = [], 0.0
     if lift.quadratic:
-        frame, _ = frame.whitened(rows, weights)
+        frame, _, flat = frame.whitened(rows, weights)
         assert frame.mixing is not None  # whitening sets it
         # In pairs, because the matrix may be far from the identity that it becomes.
         half = mapped(local.second * np.outer(factor, factor), frame.mixing)
@@ -72,7 +72,7 @@ def _goal(moments: Moments, lift: Lift, rows: np.ndarray, weights: np.ndarray) -
     else:
         deviation = np.where(units[: size.size] > 0.0, units[: size.size] / mass, 1.0)
         lost = (CHAIN / 4.0 + 16.0) * float(np.max(error / deviation, initial=1.0))
-    return frame, Target(sums, units, mass, offset, lost * EPS / 2.0), amplification
+    return frame, Target(sums, units, mass, offset, lost * EPS / 2.0 + flat), amplification
 
 
 class CaratheodoryStream:

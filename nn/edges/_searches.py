@@ -28,7 +28,7 @@ from nn.edges._reconstruction import (
 from nn.guarantees.reconstruction import BackwardElimination, ForwardSelection
 from nn.method import Decision, Problem
 from nn.plans import LayerPlan
-from nn.selection import Allocation
+from nn.selection import Allocation, split_alive
 
 __all__ = ["Searches", "check_widths", "decide"]
 
@@ -202,7 +202,7 @@ def decide(
     errors: dict[str, float] = {}
     least = 0.0
     for share in problem.shares:
-        for part in allocation.split(share, problem.sizes):
+        for part in split_alive(allocation, share, problem.sizes, problem.alive):
             found, counts, bound = _spent(part, {name: layers[name] for name in part.layers}, searches)
             least += bound
             for name, search in found.items():

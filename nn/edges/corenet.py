@@ -35,7 +35,7 @@ from nn.edges._sides import Drawn, Sides, as_plan, draw, settle
 from nn.guarantees.corenet import AmplifiedSide, CoreNetConstants, CoreNetSide
 from nn.layers import EdgeLayer, find_layers
 from nn.method import Decision, Problem
-from nn.selection import Allocation, Uniform
+from nn.selection import Allocation, Uniform, split_alive
 from nn.sensitivities import Sensitivities, collect_sensitivities
 
 __all__ = ["Amplification", "CoreNet", "TheoreticalSize"]
@@ -147,7 +147,7 @@ class CoreNet:
         errors = _layer_errors(found, constants)
         drawn: dict[str, Drawn] = {}
         for share in problem.shares:
-            for part in self.allocation.split(share, problem.sizes):
+            for part in split_alive(self.allocation, share, problem.sizes, problem.alive):
                 own = {name: sides[name] for name in part.layers}
                 counts = _counts(own, part, errors)
                 chosen = self._draw(problem, own, counts, rng)

@@ -26,7 +26,7 @@ from nn.gram import Gram, check_ridge
 from nn.guarantees.reconstruction import HardFeedback
 from nn.method import Decision, Problem
 from nn.plans import LayerPlan
-from nn.selection import Allocation, Global, keep_best
+from nn.selection import Allocation, Global, keep_best, split_alive
 
 __all__ = ["Feedback", "sweep"]
 
@@ -159,7 +159,7 @@ class Feedback:
         plans: dict[str, LayerPlan] = {}
         errors: dict[str, float] = {}
         for share in problem.shares:
-            for part in self.allocation.split(share, problem.sizes):
+            for part in split_alive(self.allocation, share, problem.sizes, problem.alive):
                 visited = {name: _Sorted(layers[name]) for name in part.layers}
                 for name, keep in self._supports(problem, part, visited).items():
                     plans[name], errors[name] = _finished(visited[name], keep)

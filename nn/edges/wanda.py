@@ -16,7 +16,7 @@ from nn.calibration import observe, reduce_sum
 from nn.layers import EdgeLayer
 from nn.method import Decision, Problem, kept_as_they_are
 from nn.plans import LayerPlan
-from nn.selection import Allocation, Uniform, largest_remainder
+from nn.selection import Allocation, Uniform, largest_remainder, split_alive
 
 __all__ = ["Wanda"]
 
@@ -85,7 +85,7 @@ class Wanda:
             return Decision(kept_as_they_are(problem, scores, self.allocation))
         plans: dict[str, LayerPlan] = {}
         for share in problem.shares:
-            for part in self.allocation.split(share, problem.sizes):
+            for part in split_alive(self.allocation, share, problem.sizes, problem.alive):
                 plans |= _best_of_each_neuron(problem, scores, part.layers, part.count)
         return Decision({name: plans[name] for name in problem.layers})
 

@@ -10,6 +10,7 @@ from nn.guarantees.certificates import (
     IntervalDeviation,
     OccamBound,
 )
+from nn.guarantees.conformal import ConformalFactor
 from nn.guarantees.corenet import AmplifiedSide, ConditionEstimate, CoreNetSide, NetworkCompression
 from nn.guarantees.edges import (
     ComposedError,
@@ -24,21 +25,27 @@ from nn.guarantees.edges import (
     TruncatedLayer,
 )
 from nn.guarantees.flow import FlowConservation, FlowCut, FlowSteps
+from nn.guarantees.reconstruction import BackwardElimination, EveryInput, ForwardSelection, HardFeedback
 
 __all__ = [
     "GUARANTEES",
     "AdditiveDeviation",
     "AmplifiedSide",
+    "BackwardElimination",
     "ComposedError",
     "ConditionEstimate",
+    "ConformalFactor",
     "CoreNetSide",
     "EdgeInclusion",
     "EdgeSampling",
     "EdgeTruncation",
+    "EveryInput",
     "FixedSequence",
     "FlowConservation",
     "FlowCut",
     "FlowSteps",
+    "ForwardSelection",
+    "HardFeedback",
     "HeldOutLimit",
     "HybridLayer",
     "IntervalDeviation",
@@ -74,4 +81,9 @@ GUARANTEES: tuple[Guarantee, ...] = (
     TruncatedLayer(),
     SampledLayer(),
     HybridLayer(),
+    ConformalFactor(),
+    ForwardSelection(),
+    BackwardElimination(),
+    EveryInput(),
+    HardFeedback(),
 )

@@ -13,7 +13,16 @@ from proofs_check.checks import designs, ellipsoid, finite, geometry, moments, n
 
 __all__ = ["CHECKS"]
 
-_NETWORKS = ("flow", "deviations", "held_out")
+_NETWORKS = (
+    "edges",
+    "corenet",
+    "sipp",
+    "reconstruction",
+    "flow",
+    "deviations",
+    "conformal",
+    "held_out",
+)
 
 CHECKS: tuple[Check, ...] = (
     *finite.CHECKS,

@@ -21,11 +21,12 @@ __all__ = [
     "Fed",
     "Ratios",
     "Worst",
-    "by_residual",
     "eliminate",
     "fed",
     "feed_back",
     "nested_errors",
+    "orthogonal",
+    "small_units",
 ]
 
 Matrix = npt.NDArray[np.float64]
@@ -77,7 +78,7 @@ class Fed:
 
     @cached_property
     def special(self) -> Matrix:
-        """Weights that theorems like least: equal contributions, and eigenvectors of H and of its correlations."""
+        """Equal contributions, eigenvectors of H and of its correlations, and weights that need them all."""
         roots = np.sqrt(np.diagonal(self.matrix))
         vectors = np.linalg.eigh(self.matrix)[1].T
         scaled = np.linalg.eigh(self.matrix / np.outer(roots, roots))[1].T / roots
@@ -110,6 +111,18 @@ def fed(workload: Workload, width: int, *, ridge: float = 0.01, spread: float = 
     return Fed(active[::2], active[1::2], ridge)
 
 
+def orthogonal(layer: Fed) -> Fed:
+    """The same inputs made uncorrelated: equal contributions then attain the bound."""
+    left = np.linalg.svd(layer.inputs, full_matrices=False)[0]
+    return Fed(left, layer.fresh, layer.ridge)
+
+
+def small_units(layer: Fed) -> Fed:
+    """The same inputs with eigenvalues of H below 1, where H and its inverse differ the other way."""
+    factor = 0.5 / np.sqrt(np.linalg.eigvalsh(layer.matrix)[-1])
+    return Fed(factor * layer.inputs, factor * layer.fresh, layer.ridge)
+
+
 def nested_errors(matrix: Matrix, weights: Matrix, order: Order) -> Matrix:
     """Least squared errors with the first k edges of an order, for k = 0 to m.
 
@@ -135,23 +148,6 @@ def nested_errors(matrix: Matrix, weights: Matrix, order: Order) -> Matrix:
     squares = np.einsum("nji,nj->ni", factors, turned) ** 2
     tails = np.cumsum(squares[:, ::-1], axis=1)[:, ::-1]
     return np.concatenate([tails, np.zeros((len(weights), 1))], axis=1)
-
-
-def by_residual(matrix: Matrix, weights: Matrix) -> Order:
-    """Order in which forward selection takes the edges, each step solved from scratch."""
-    order = np.empty(weights.shape, dtype=np.int64)
-    for row, w in enumerate(weights):
-        taken: list[int] = []
-        for step in range(len(w)):
-            errors = np.full(len(w), np.inf)
-            for j in set(range(len(w))) - set(taken):
-                support = [*taken, j]
-                q = np.zeros_like(w)
-                q[support] = np.linalg.solve(matrix[np.ix_(support, support)], (matrix @ w)[support])
-                errors[j] = (w - q) @ matrix @ (w - q)
-            order[row, step] = int(np.argmin(errors))
-            taken.append(int(order[row, step]))
-    return order
 
 
 def eliminate(
@@ -241,7 +237,7 @@ class Worst:
 
     layer: Fed
     ratios: Ratios
-    rounds: int = 12
+    rounds: int = 30
 
     def __call__(self, rng: np.random.Generator) -> float:
         m = self.layer.inputs.shape[1]

@@ -90,8 +90,8 @@ class Conservation:
             # A product over the layers and sums over at most a hundred terms a layer, all positive.
             allowed = 200.0 * len(totals) * EPS * flow.total
             worst = max(worst, *(abs(total - flow.total) / allowed if allowed else 0.0 for total in totals))
-            if not math.isfinite(flow.total):
-                return math.nan
+            if not math.isfinite(flow.total) or (keep == 1.0 and flow.total <= 0.0):
+                return math.nan  # a network of which all weights are there has some flow
         return worst
 
 
@@ -127,8 +127,9 @@ class CutCost:
                 cut = {n: torch.from_numpy(rng.random(tuple(k.shape)) > share) for n, k in cut.items()}
             removed = sum(float(scores[n][~keep].sum()) for n, keep in cut.items())
             lost = flow.total - _honest_flow(self.network, cut).total
-            if lost > 1e3 * EPS * flow.total:
-                worst = max(worst, lost / removed * (1.0 - 1e3 * EPS * flow.total / lost))
+            excess = lost - 1e3 * EPS * flow.total
+            if excess > 0.0:
+                worst = max(worst, excess / removed if removed else math.inf)
         return worst
 
 

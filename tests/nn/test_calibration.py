@@ -148,3 +148,28 @@ def test_two_processes_agree_with_one(tmp_path: Path):
         assert found["n"] == 8
         assert torch.equal(found["max"], data.amax(0).clamp_min(0))
         torch.testing.assert_close(found["sum"], data.sum(0))
+
+
+def test_layer_that_is_called_by_keyword_is_observed():
+    class ByKeyword(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(input=x)
+
+    class Last:
+        def update(self, layer, activations: torch.Tensor) -> None:
+            self.seen = activations
+
+        def reduce(self) -> None:
+            pass
+
+    net, x, collector = ByKeyword(), torch.randn(2, 4), Last()
+    assert observe(net, find_layers(net), Calibration([x]), {"layer": collector}) == 2
+    assert torch.equal(collector.seen, x)
+
+
+def test_examples_are_counted_along_the_first_input_that_has_any():
+    assert split_batch({"scale": torch.tensor(2.0), "x": torch.zeros(5, 3)}).size == 5

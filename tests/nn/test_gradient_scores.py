@@ -121,3 +121,20 @@ def test_loss_that_is_not_finite_is_refused():
     data = [(torch.full((4, 4), float("nan"), dtype=torch.float64), torch.zeros(4, dtype=torch.int64))]
     with pytest.raises(ValueError, match="loss on the calibration data is nan"):
         nn.plan(network(), nn.SNIP(), nn.KeepRatio(0.3), calibration=data)
+
+
+def test_loss_that_is_no_single_number_is_refused():
+    data = [(torch.randn(8, 5), torch.randint(3, (8,)))]
+    method = nn.SNIP(loss=lambda output, target: (output.sum(1) - target).square())
+    with pytest.raises(ValueError, match="no single number"):
+        nn.plan(torch.nn.Linear(5, 3), method, nn.KeepRatio(0.5), calibration=data)
+
+
+def test_outputs_that_cannot_be_tempered_are_refused():
+    class Pair(torch.nn.Linear):
+        def forward(self, x: torch.Tensor):
+            return super().forward(x), x
+
+    data = [(torch.randn(8, 5), torch.randint(3, (8,)))]
+    with pytest.raises(ValueError, match="tuple"):
+        nn.plan(Pair(5, 3), nn.GraSP(), nn.KeepRatio(0.5), calibration=data)

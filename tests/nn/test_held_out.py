@@ -216,3 +216,42 @@ def test_wrong_statements_are_refused(arguments: dict[str, object], error: type[
     plain: dict[str, object] = {"error": nn.ClassChange(), "epsilon": 0.0, "violation": 0.1}
     with pytest.raises(error):
         nn.Certified(**(plain | arguments))  # type: ignore[arg-type]
+
+
+def test_network_with_one_output_has_no_classes_to_change():
+    with pytest.raises(ValueError, match="no two classes"):
+        held_out(torch.nn.Linear(4, 1), torch.nn.Linear(4, 1), [torch.randn(100, 4)])
+
+
+class MeanError:
+    def __call__(self, original: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
+        return (original - pruned).abs().mean(dim=0)
+
+
+def test_error_that_is_not_one_an_example_is_refused():
+    with pytest.raises(ValueError, match="one error for each example"):
+        held_out(torch.nn.Linear(4, 2), torch.nn.Linear(4, 2), [torch.randn(100, 4)], MeanError())
+
+
+class Tokens(torch.nn.Module):
+    """Several rows of output for each example: no independent examples."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(-1, 2)
+
+
+def test_outputs_that_are_not_one_an_example_are_refused():
+    with pytest.raises(ValueError, match="50 examples give outputs"):
+        held_out(Tokens(), Tokens(), [torch.randn(50, 4)])
+    with pytest.raises(ValueError, match="outputs of shapes"):
+        held_out(torch.nn.Linear(4, 2), torch.nn.Linear(4, 3), [torch.randn(50, 4)], nn.OutputDifference())
+
+
+def test_overlap_is_found_in_mappings_with_inputs_that_all_examples_share():
+    def batch(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"scale": torch.tensor(2.0), "x": x, "mask": torch.ones(2, 2)}
+
+    x = torch.randn(10, 3)
+    refuse_overlap(Calibration([batch(x[:5])]), Calibration([batch(x[5:])]))
+    with pytest.raises(ValueError, match="certification example 4"):
+        refuse_overlap(Calibration([batch(x[:5])]), Calibration([batch(x[5:9]), batch(x[4:5])]))

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.utils import prune
 
 from nn.layers import EdgeLayer, find_layers, layer_sizes
 
@@ -88,3 +89,20 @@ def test_lazy_layer_without_a_weight_is_refused():
 def test_what_is_no_module_is_refused():
     with pytest.raises(TypeError, match=r"torch\.nn\.Module"):
         layer_sizes("network")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm", "old weight_norm", "prune"])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weight_that_is_computed_is_refused_by_name(name: str):
+    layer = torch.nn.Linear(4, 4)
+    if name == "prune":
+        prune.l1_unstructured(layer, "weight", 0.5)
+    elif name.startswith("old"):
+        torch.nn.utils.weight_norm(layer)
+    else:
+        getattr(torch.nn.utils.parametrizations, name)(layer)
+    net = torch.nn.Sequential(layer, torch.nn.Linear(4, 3))
+    assert layer_sizes(net) == {"0": 16, "1": 12}
+    with pytest.raises(ValueError, match="'0' is computed from other parameters"):
+        find_layers(net)
+    assert set(find_layers(net, ["1"])) == {"1"}

@@ -103,3 +103,16 @@ def test_other_parametrisation_is_refused():
     torch.nn.utils.parametrizations.weight_norm(net[0])
     with pytest.raises(ValueError, match="parametrised already"):
         put_on(net, {"0": torch.ones(4, 5, dtype=torch.bool)})
+
+
+def test_masks_of_two_networks_are_independent():
+    keep = torch.ones(4, 5, dtype=torch.bool)
+    first, second = network(), network()
+    for net in (first, second):
+        put_on(net, {"0": keep})
+    state = first.state_dict()
+    state["0.parametrizations.weight.0.keep"] = torch.zeros(4, 5, dtype=torch.bool)
+    first.load_state_dict(state)
+    assert not mask_of(first[0]).any()
+    assert mask_of(second[0]).all()
+    assert keep.all()

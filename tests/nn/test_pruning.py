@@ -218,3 +218,34 @@ def test_copy_of_a_pruned_network_is_independent():
     copied = copy.deepcopy(pruned.model)
     pruned.finalize()
     assert torch.equal(copied[6].weight, pruned.model[6].weight)
+
+
+def test_uniform_pruning_of_a_pruned_network_meets_the_budget():
+    net = torch.nn.Sequential(torch.nn.Linear(40, 40), torch.nn.Linear(40, 40))
+    with torch.no_grad():
+        net[1].weight.mul_(1e-3)
+    first = nn.prune(net, nn.Magnitude(), nn.KeepRatio(0.5))  # leaves next to nothing of the second layer
+    for method in (nn.Magnitude(nn.Uniform()), nn.Random()):
+        assert nn.prune(first.model, method, nn.KeepRatio(0.25), rng=0).plan.kept == 800
+
+
+def test_network_of_which_all_is_dense_is_refused():
+    with pytest.raises(ValueError, match="leaves every layer dense"):
+        nn.prune(conv_net(), nn.Magnitude(), nn.PerLayer({"*": nn.Dense()}))
+
+
+def test_network_without_values_is_refused():
+    with pytest.raises(ValueError, match="meta device"):
+        nn.prune(conv_net().to("meta"), nn.Magnitude(), nn.KeepRatio(0.5))
+
+
+def test_plans_and_budgets_can_be_copied():
+    decided = nn.plan(conv_net(), nn.Magnitude(), nn.KeepRatio(0.5))
+    copied = copy.deepcopy(decided)
+    assert str(copied) == str(decided)
+    assert torch.equal(copied.layers["6"].keep, decided.layers["6"].keep)
+    budget = nn.PerLayer({"6": nn.Dense()}, rest=nn.KeepRatio(0.5))
+    assert copy.deepcopy(budget) == budget
+    assert hash(nn.PerLayer({"a": nn.Dense(), "b": nn.KeepCount(1)})) == hash(
+        nn.PerLayer({"b": nn.KeepCount(1), "a": nn.Dense()})
+    )

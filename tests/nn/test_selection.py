@@ -64,3 +64,10 @@ def test_uniform_allocation_gives_every_layer_the_same_ratio():
 def test_global_allocation_leaves_the_share_whole():
     share = Share(("a", "b"), 33)
     assert Global().split(share, {"a": 100, "b": 10}) == (share,)
+
+
+def test_weights_that_are_gone_stay_gone_even_with_the_best_scores():
+    alive = {"a": torch.tensor([False, False, True, True])}
+    for scores in (torch.full((4,), -torch.inf), torch.tensor([9.0, 9.0, -torch.inf, -torch.inf])):
+        kept = keep_best({"a": scores}, Share(("a",), 2), alive)
+        assert torch.equal(kept["a"], alive["a"])

@@ -70,3 +70,27 @@ def test_dropping_dead_weights_changes_no_output():
         net[0].weight[~(net[2].weight != 0).any(0)] = 0.0
         net[2].weight[:, ~(net[0].weight != 0).any(1)] = 0.0
     torch.testing.assert_close(net(x), before)
+
+
+@pytest.mark.filterwarnings("ignore:.*enable_nested_tensor")
+def test_transformer_in_sparse_storage_computes_the_same():
+    torch.manual_seed(0)
+    block = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    pruned = nn.prune(block, nn.Magnitude(), nn.KeepRatio(0.2))
+    x = torch.randn(3, 5, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(to_sparse(pruned.model)(x), pruned.model(x))
+
+
+class Doubling(torch.nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2.0 * super().forward(x)
+
+
+@pytest.mark.parametrize("layer", [Doubling(20, 10), torch.nn.Linear(20, 10).bfloat16()], ids=["own", "half"])
+def test_layers_without_a_sparse_product_of_their_own_stay_as_they_are(layer: torch.nn.Module):
+    net = torch.nn.Sequential(layer)
+    pruned = nn.prune(net, nn.Magnitude(), nn.KeepRatio(0.1))
+    sparse = to_sparse(pruned.model)
+    x = torch.randn(3, 20, dtype=layer.weight.dtype)
+    assert torch.equal(sparse(x), pruned.model(x))

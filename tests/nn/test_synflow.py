@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import nn
 from nn.edges.flow import Surrogate
 from nn.edges.gradual import targets
+from nn.guarantees.flow import FlowSteps
 from nn.layers import find_layers
 
 
@@ -190,3 +191,87 @@ def test_exponential_counts_fall_and_end_at_the_budget(total, steps, data):
     assert len(counts) == steps
     assert counts[-1] == final
     assert all(a >= b for a, b in itertools.pairwise([total, *counts]))
+
+
+class Head(torch.nn.Module):
+    """Two layers and a function on top."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.function = torch.nn.Linear(6, 8), torch.nn.Linear(8, 3), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self.last(torch.nn.functional.gelu(self.first(x))))
+
+
+HEADS = {
+    "log_softmax": lambda x: torch.nn.functional.log_softmax(x, dim=1),
+    "softmax": lambda x: x.softmax(dim=1),
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_functions_are_passed_over_like_modules(name: str):
+    plain, headed = Head(lambda x: x), Head(HEADS[name])
+    flows = [surrogate(net, (6,)).flow(all_alive(net)) for net in (plain, headed)]
+    assert flows[0].total == flows[1].total == pytest.approx(float(flows[0].scores["first"].sum()))
+    pruned = nn.prune(headed, nn.SynFlow(), nn.KeepCount(2))
+    assert pruned.plan.collapsed == ()
+    assert pruned.plan.certificates[0].holds
+
+
+def test_flow_is_conserved_through_transposed_convolutions_and_instance_normalisation():
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3),
+        torch.nn.InstanceNorm2d(4, affine=True),
+        torch.nn.ConvTranspose2d(4, 2, 3),
+        torch.nn.PReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(72, 3),
+    )
+    flow = surrogate(net, (1, 6, 6)).flow(all_alive(net))
+    for score in flow.scores.values():
+        assert float(score.sum()) == pytest.approx(flow.total, rel=1e-12)
+
+
+class Gated(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate = torch.nn.Linear(4, 5), torch.nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.first(x) * torch.sigmoid(self.gate(x))
+
+
+def test_nothing_is_certified_about_networks_that_are_not_linear_in_the_flow():
+    decided = nn.plan(Gated(), nn.SynFlow(), nn.KeepRatio(0.5))
+    assert decided.certificates == ()
+    assert any("no cut ratio is certified" in note for note in decided.notes)
+
+
+class Difference(Gated):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.first(x) - self.gate(x)
+
+
+def test_network_that_subtracts_its_flow_is_refused():
+    with pytest.raises(ValueError, match="negative"):
+        nn.plan(Difference(), nn.SynFlow(), nn.KeepRatio(0.5))
+
+
+def test_network_without_a_path_has_no_certificate_that_holds():
+    net = mlp([4, 5, 3])
+    with torch.no_grad():
+        net[2].weight.zero_()
+    (certificate,) = nn.plan(net, nn.SynFlow(), nn.KeepRatio(0.5)).certificates
+    assert not certificate.holds
+    assert "no path" in certificate.statement
+
+
+def test_steps_are_strictly_more_than_a_quotient_that_is_an_integer():
+    for layers in (2, 3, 5):
+        for power in range(1, 40):
+            assert FlowSteps().steps(layers, (layers / (layers - 1)) ** power) >= power + 1

@@ -15,7 +15,7 @@ from coresets.ellipsoid._interior import interior_point
 from coresets.ellipsoid._newton import newton_step
 from coresets.ellipsoid._rows import lift
 from coresets.ellipsoid._working_set import WorkingSet
-from coresets.ellipsoid.add_only import add_only_steps
+from coresets.guarantees import AddOnlyAscent
 
 EPS = np.finfo(np.float64).eps
 
@@ -182,7 +182,7 @@ def test_additions_and_support_obey_the_proved_bounds(k: int, eta: float) -> Non
         rows = lift(points, symmetric=True)
         design = AddOnly().solve(rows, gap=eta)
         assert design.converged
-        assert design.iterations <= add_only_steps(k, eta)
+        assert design.iterations <= AddOnlyAscent().steps(k, eta)
         assert np.count_nonzero(design.weights) <= k + design.iterations
         check_design(rows, design.weights, eta)
 
@@ -205,9 +205,14 @@ def test_additions_match_the_plain_recurrence() -> None:
     np.testing.assert_allclose(found.weights, expected, atol=1e5 * EPS)
 
 
-def test_proved_steps_are_defined_up_to_one_only() -> None:
-    assert add_only_steps(1, 1.0) == 6
-    assert add_only_steps(2, 0.5) == int(10.4 + 83.2 / 0.5 + 1)
-    for eta in (0.0, 1.5):
-        with pytest.raises(ValueError, match="outside"):
-            add_only_steps(3, eta)
+@pytest.mark.parametrize("k", [3, 10])
+@pytest.mark.parametrize("gap", [0.1, 1.0])
+def test_elimination_keeps_every_row_that_the_optimum_needs(k: int, gap: float) -> None:
+    # All rows carry weight at the optimum; one has far too much. The excess in the threshold of M7 is
+    # absolute, k times the gap: with the gap itself in its place, the heavy row would be left out.
+    weights = np.full(k, 1.0 - (1.0 + k * gap) / (k * (1.0 + gap))) / (k - 1)
+    weights[0] = (1.0 + k * gap) / (k * (1.0 + gap))
+    padded = np.vstack([np.sqrt(k) * np.eye(k), np.sqrt(k) * np.eye(k)[:1]])  # a copy without weight
+    work = WorkingSet(padded, np.append(weights, 0.0))
+    assert work.gap == pytest.approx(gap, rel=1e3 * EPS)
+    assert work._contenders().tolist() == list(range(k + 1))

@@ -51,6 +51,11 @@ def test_function_is_called_anew_for_each_pass() -> None:
     assert len(calls) > 1
 
 
+def test_function_that_returns_no_blocks_is_named() -> None:
+    with pytest.raises(TypeError, match="returned a NoneType"):
+        loewner_ellipsoid(Blocks(lambda: None))
+
+
 def test_one_shot_iterator_is_refused_with_the_remedy() -> None:
     with pytest.raises(TypeError, match=r"one-shot generator.*pass a list, or a function"):
         Blocks(block for block in [np.zeros((2, 2))])

@@ -142,6 +142,59 @@ def test_weights_that_do_not_span_prove_nothing() -> None:
         certify(np.eye(3), np.zeros(3), np.eye(3), weights, symmetric=True, rank=3)
 
 
+def test_a_hull_that_misses_a_dimension_is_not_certified() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.column_stack([rng.standard_normal((50, 2)), np.zeros(50)])
+    found = loewner_ellipsoid(flat)
+    assert recertified(flat, found).holds
+    raised = flat.copy()
+    raised[np.flatnonzero(found.weights == 0.0)[0], 2] = 0.5
+    assert not recertified(raised, found).holds
+    point = certify(
+        flat, flat[0], np.zeros((3, 3)), np.eye(50)[0], symmetric=False, rank=0, gap=1e-6
+    )  # all points, claimed to be one
+    assert not point.holds
+
+
+def test_figures_that_are_not_finite_or_not_central_prove_nothing() -> None:
+    points, found = solved()
+    for field, value in (("center", found.center * np.nan), ("shape", found.shape * np.nan)):
+        with pytest.raises(SolverError, match="not finite"):
+            recertified(points, found, **{field: value})
+    points, found = solved(symmetric=True)
+    with pytest.raises(SolverError, match="not the origin"):
+        recertified(points, found, center=found.center + 0.01)
+
+
+def _determinant(rows: list[list[Fraction]]) -> Fraction:
+    (a, b), (c, d) = rows
+    return a * d - b * c
+
+
+@pytest.mark.parametrize("flatness", [1.0, 1e-3, 1e-5, 1e-6])
+def test_volume_slack_bounds_the_excess_in_exact_arithmetic(flatness: float) -> None:
+    # Entries of a flat shape are rounded, and its volume changes by far more than the gap says.
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        turn = np.linalg.qr(rng.standard_normal((2, 2)))[0]
+        points = (rng.standard_normal((60, 2)) * [1.0, flatness]) @ turn
+        found = loewner_ellipsoid(points)
+        share = [Fraction(float(u)) for u in found.weights]
+        share = [u / sum(share) for u in share]
+        rows = [[Fraction(float(x)) for x in row] for row in points]
+        mean = [sum(u * x[j] for u, x in zip(share, rows, strict=True)) for j in (0, 1)]
+        least = [
+            [
+                2 * sum(u * (x[i] - mean[i]) * (x[j] - mean[j]) for u, x in zip(share, rows, strict=True))
+                for j in (0, 1)
+            ]
+            for i in (0, 1)
+        ]
+        shape = [[Fraction(float(x)) for x in row] for row in found.shape]
+        excess = 0.5 * math.log(_determinant(shape) / _determinant(least))
+        assert excess <= found.certificate.details["log_volume_slack"]
+
+
 def test_points_off_the_claimed_hull_are_measured() -> None:
     points = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.5]])
     evidence = certify(

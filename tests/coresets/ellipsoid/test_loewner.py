@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coresets.ellipsoid import AddOnly, Ascent, Ellipsoid, FixedPoint, loewner_ellipsoid
+from coresets.ellipsoid import AddOnly, Ascent, Blocks, Design, Ellipsoid, FixedPoint, loewner_ellipsoid
 from coresets.errors import SolverError
 
 EPS = np.finfo(np.float64).eps
@@ -248,3 +248,45 @@ def test_host_solver_returns_arrays_of_the_library_given() -> None:
     with pytest.raises(SolverError) as caught:
         loewner_ellipsoid(torch.tensor(points), solver=Ascent(), max_iter=2)
     assert isinstance(caught.value.result.shape, torch.Tensor)
+
+
+class Careless:
+    """A solver that returns what it was made with."""
+
+    def __init__(self, weights: np.ndarray, largest_form: float | None = None) -> None:
+        self.design = Design(weights, 1, True, largest_form)
+
+    def solve(self, rows: object, *, gap: float, max_iter: int | None) -> Design:
+        return self.design
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [np.full(6, np.nan), np.array([-1.0, *[0.4] * 5]), np.full(6, 0.5), np.full(2, 0.5), np.eye(6)[0]],
+)
+def test_weights_that_are_no_design_are_a_solver_error(weights: np.ndarray) -> None:
+    points = np.random.default_rng(0).standard_normal((6, 2))
+    with pytest.raises(SolverError, match="weights"):
+        loewner_ellipsoid(points, solver=Careless(weights))
+
+
+@pytest.mark.parametrize("claimed", [None, 1.0, 0.0, np.nan, np.inf])
+def test_largest_form_of_a_solver_is_not_trusted(claimed: float | None) -> None:
+    points = np.random.default_rng(0).standard_normal((6, 2))
+    with pytest.raises(SolverError, match="not the 1e-06") as caught:
+        loewner_ellipsoid(points, solver=Careless(np.full(6, 1.0 / 6.0), claimed))
+    assert bool(np.all(caught.value.result.contains(points)))
+
+
+def test_class_in_place_of_a_solver_is_refused() -> None:
+    with pytest.raises(TypeError, match="is no solver"):
+        loewner_ellipsoid(np.eye(3), solver=Ascent)  # type: ignore[arg-type]
+
+
+def test_dask_array_is_sent_to_blocks() -> None:
+    dask = pytest.importorskip("dask.array")
+    points = dask.from_array(gaussian(100, 2), chunks=(30, 2))
+    with pytest.raises(TypeError, match="Blocks"):
+        loewner_ellipsoid(points)
+    found = loewner_ellipsoid(Blocks([points.blocks[i] for i in range(points.numblocks[0])]))
+    check(found, gaussian(100, 2), 1e-6)
