@@ -105,7 +105,11 @@ def promise(
     """
     found = {name: layer.found for name, layer in layers.items()}
     examples = min(one.examples for one in found.values())
-    pairs = sum(int(np.count_nonzero(layer.sides.values)) for layer in layers.values())
+    # Counted from the weights and not from the sensitivities: an edge that the sample never used is one
+    # for which they may be wrong.
+    pairs = sum(
+        int((side.alive & (side.magnitudes > 0.0)).sum()) for side in (one.sides for one in layers.values())
+    )
     failure = SensitivityTransfer().failure(max(1, pairs), examples, transfer.rarity)
     random = any(bool(np.isfinite(layer.drawn.kappa).any()) for layer in layers.values())
     certificates, exact, perturbed = {}, [], []

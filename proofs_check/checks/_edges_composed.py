@@ -140,7 +140,9 @@ class ComposedRatio:
             factors = [(1.0 + self.epsilon * sign).requires_grad_(True) for sign in signs]
             after, steps = self._run(factors)
             worst = max(worst, self._worst(steps))
-            gradients = torch.autograd.grad(after.sum(), factors, allow_unused=True)
+            gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(
+                after.sum(), factors, allow_unused=True
+            )
             signs = [
                 sign if g is None else torch.where(g == 0.0, sign, torch.sign(torch.nan_to_num(g)))
                 for sign, g in zip(signs, gradients, strict=True)

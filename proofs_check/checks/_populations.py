@@ -1,4 +1,4 @@
-"""Layers on finite populations of inputs, where what the theorems assume can be counted instead of believed."""
+"""Layers on finite populations of inputs, where assumptions can be counted instead of believed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from coresets.accuracy import Accuracy
+from nn.layers import find_layers
+from nn.sensitivities import Sensitivities, collect_sensitivities
 from proofs_check.check import Fault, Scenario
 from proofs_check.checks._common import DELTA
 from proofs_check.checks._edges import Neurons
@@ -18,6 +21,9 @@ from proofs_check.workloads import Workload, thinned
 
 __all__ = [
     "codes",
+    "conditions",
+    "drawn",
+    "found_on",
     "least_factor",
     "off",
     "over",
@@ -30,6 +36,8 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+
+_MOST_DRAWS = 2.0**62
 
 
 def over(observed: Floats, certified: Floats, slack: float = 0.0) -> float:
@@ -138,6 +146,27 @@ def rarity(population: Neurons, factor: float) -> tuple[float, int]:
         return float(np.max(-1.0 / np.log1p(-often))), int(often.size)
 
 
+def conditions(population: Neurons) -> Floats:
+    """Condition numbers by the definition, of shape (inputs, neurons)."""
+    weights, inputs = population.weights, population.activations[:, 0]
+    total, signed = inputs @ np.abs(weights).T, np.abs(inputs @ weights.T)
+    with np.errstate(divide="ignore"):
+        found: Floats = np.divide(total, signed, out=np.ones_like(total), where=total > 0.0)
+    return found
+
+
+def found_on(population: Neurons, inputs: Floats) -> Sensitivities:
+    """What the library measures on inputs of shape (inputs, patches, edges)."""
+    neurons, edges = population.weights.shape
+    layer = torch.nn.Linear(edges, neurons, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(population.weights))
+    (found,) = collect_sensitivities(
+        layer, find_layers(layer), [torch.from_numpy(inputs)], conditions=True
+    ).values()
+    return found
+
+
 def tame(values: Floats, scale: float) -> bool:
     """Whether equally likely values are sub-exponential with parameters (scale^2, scale).
 
@@ -159,6 +188,17 @@ def tame(values: Floats, scale: float) -> bool:
         if float(logs.max()) > 0.5 * u * u:
             return False
     return True
+
+
+def drawn(own: Floats, values: Floats, draws: Floats, rng: np.random.Generator) -> Floats:
+    """Factors of draws with replacement from every side, by the law of their counts."""
+    totals = values.sum(axis=1, keepdims=True)
+    probabilities = np.divide(values, totals, out=np.zeros(values.shape), where=totals > 0.0)
+    probabilities[totals[:, 0] == 0.0, 0] = 1.0
+    counts = rng.multinomial(np.minimum(draws, _MOST_DRAWS).astype(np.int64), probabilities)
+    expected = draws[:, None] * probabilities
+    factors: Floats = np.divide(counts, expected, out=np.zeros(own.shape), where=expected * own > 0.0)
+    return factors
 
 
 def statistical(

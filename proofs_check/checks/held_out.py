@@ -127,7 +127,7 @@ def _held_out_scenario(
 
 def _limits(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
     for workload in [w for w in usable(workloads, 5) if w.n >= 100]:
-        population = _population(workload, 0.08, 12)
+        population = _population(workload, 0.08, _CANDIDATES)
         broken = {_RATE: _rate_seen, _REUSED: _best_on_held_out}
         yield _held_out_scenario(workload, population, _limit, broken)
 
@@ -243,7 +243,7 @@ def _occam(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario
 _RATE = ("rate seen", "the share of violations seen is quoted as the limit")
 _REUSED = (
     "selected on held-out data",
-    "of twelve networks the best on the held-out data is certified on them",
+    "of thirty networks the best on the held-out data is certified on them",
 )
 _ANY_PASS = ("any pass", "the smallest candidate that passes is returned, whatever failed before it")
 _OWN = ("any pass, own limit", "as before, with a limit of the candidate's own at half the confidence")

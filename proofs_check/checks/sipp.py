@@ -32,6 +32,19 @@ from proofs_check.checks._populations import (
     signed_weights,
     statistical,
 )
+from proofs_check.checks._side_draws import (
+    Counted,
+    Honest,
+    OldWeights,
+    SideErrors,
+    Truncating,
+    UniformDraws,
+    kept,
+    on_codes,
+    one_edge_a_patch,
+    optimistic,
+    partly_heavy,
+)
 from proofs_check.trials import Trial
 from proofs_check.workloads import Workload
 
@@ -155,7 +168,7 @@ class PrunedBySiPP:
         (certificate,) = pruned.plan.layers[""].certificates
         if certificate.value >= 1.0:
             return float("nan")  # a vacuous certificate would be no test
-        after = pruned.finalize().weight.detach().numpy()
+        after = next(pruned.finalize().parameters()).detach().numpy()
         factors = np.divide(after, weights, out=np.ones_like(weights), where=weights != 0.0)
         # Deterministic pruning promises all inputs, draws a fresh one.
         tested = inputs if not self.variant.random else inputs[rng.integers(len(inputs), size=1)]
@@ -174,7 +187,7 @@ def _pruned(workload: Workload, variant: Variant, ratio: float) -> Scenario:
     needed, pairs = rarity(population, factor)
     examples = SensitivityTransfer().examples(pairs, _HALF, needed)
     trial = PrunedBySiPP(population, variant, Transfer(factor, needed), ratio, examples)
-    return statistical(workload, "pruned by SiPP", examples, trial, {})
+    return replace(statistical(workload, "pruned by SiPP", examples, trial, {}), trials=60)
 
 
 def _truncations(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
@@ -185,7 +198,9 @@ def _truncations(workloads: Sequence[Workload], profile: Profile) -> Iterable[Sc
         for name, population in (("rectified", rectified), ("of either sign", signed)):
             for dropped in (1, 6):
                 honest = Lost(population, dropped)
-                broken = {_PATCH_MEAN: replace(honest, measure=mean_of_patches)} if name == "rectified" else {}
+                broken = (
+                    {_PATCH_MEAN: replace(honest, measure=mean_of_patches)} if name == "rectified" else {}
+                )
                 if dropped == 6:
                     broken[_TOGETHER] = replace(honest, measure=_together(name))
                 yield exact_scenario(workload, f"inputs seen, {name}, {dropped} dropped", honest, broken)
@@ -220,155 +235,6 @@ def _signed_features(workload: Workload, edges: int) -> Floats:
 # P3 and P4: draws.
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """Sides of a layer to be drawn from, and the vectors on which all of them are to be right.
-
-    Parameters
-    ----------
-    own : array of shape (sides, edges)
-        Weights.
-    values : array of shape (sides, edges)
-        Sensitivities, valid with K = 1: their sample is the population.
-    inputs : array of shape (patches, edges)
-        The patches of one input.
-    size : int
-        Draws from every side.
-    neurons : int
-        Of the layer; sides that no input reaches are left out, though they count as statements.
-    """
-
-    own: Floats
-    values: Floats
-    inputs: Floats
-    size: int
-    neurons: int
-
-    @classmethod
-    def of(cls, population: Neurons, patches: Floats, size: int) -> Drawing:
-        """All sides of a layer, their sample being the population."""
-        own = sides(population.weights)
-        values = np.tile(measured(population), (2, 1)) * (own > 0.0)
-        reached = values.any(axis=1)
-        return cls(own[reached], values[reached], patches, size, len(population.weights))
-
-    def chances(self, sampler: Sampler) -> tuple[Floats, Floats]:
-        """Sensitivity that is left to chance, and kappa, of every side."""
-        if isinstance(sampler, IID):
-            rest = self.values.sum(axis=1)
-            return rest, self.size / rest
-        drawn = sampler.draw(self.values, self.size, np.random.default_rng(0))
-        chance = (drawn.probabilities < 1.0) & (self.values > 0.0)
-        ratios = np.divide(drawn.probabilities, self.values, out=np.full(chance.shape, np.inf), where=chance)
-        return np.where(chance, self.values, 0.0).sum(axis=1), ratios.min(axis=1)
-
-    def bounds(self, sampler: Sampler, statements: int) -> Floats:
-        """Errors of P3 at a delta shared by so many statements."""
-        rest, kappa = self.chances(sampler)
-        return SampledLayer().errors(rest, kappa, 1.0, DELTA / statements)
-
-    @property
-    def statements(self) -> int:
-        """N."""
-        return SampledLayer().statements(self.neurons, len(self.inputs), 1)
-
-
-Draws = Callable[[Drawing, np.random.Generator], Floats]
-
-
-@dataclass(frozen=True)
-class Honest:
-    """Factors of a sampler of the library."""
-
-    sampler: Sampler
-
-    def __call__(self, drawing: Drawing, rng: np.random.Generator) -> Floats:
-        weights: Floats = self.sampler.draw(drawing.values, drawing.size, rng).weights
-        return weights
-
-
-@dataclass(frozen=True)
-class UniformDraws:
-    """Every edge of a side as often as every other."""
-
-    sampler: Sampler
-
-    def __call__(self, drawing: Drawing, rng: np.random.Generator) -> Floats:
-        even = (drawing.values > 0.0).astype(np.float64)
-        weights: Floats = self.sampler.draw(even, drawing.size, rng).weights
-        return weights
-
-
-@dataclass(frozen=True)
-class OldWeights:
-    """Kept edges keep their own weights."""
-
-    sampler: Sampler
-
-    def __call__(self, drawing: Drawing, rng: np.random.Generator) -> Floats:
-        return (Honest(self.sampler)(drawing, rng) > 0.0).astype(np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class Truncating:
-    """The most sensitive edges, ``top``, where ``where`` says so, else draws."""
-
-    where: npt.NDArray[np.bool_]
-    top: Floats
-    draws: Draws
-
-    def __call__(self, drawing: Drawing, rng: np.random.Generator) -> Floats:
-        return np.where(self.where[:, None], self.top, self.draws(drawing, rng))
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Draws with replacement by the law of their counts, for more draws than are made one by one."""
-
-    def __call__(self, drawing: Drawing, rng: np.random.Generator) -> Floats:
-        probabilities = drawing.values / drawing.values.sum(axis=1, keepdims=True)
-        counts = rng.multinomial(drawing.size, probabilities)
-        expected = drawing.size * probabilities
-        return np.divide(counts, expected, out=np.zeros(expected.shape), where=expected > 0.0)
-
-
-def kept(drawing: Drawing) -> Floats:
-    """Factors that keep the most sensitive edges of every side."""
-    order = np.argsort(-drawing.values, axis=1, kind="stable")[:, : drawing.size]
-    factors = np.zeros(drawing.values.shape)
-    np.put_along_axis(factors, order, 1.0, axis=1)
-    return factors
-
-
-@dataclass(frozen=True)
-class SideErrors:
-    """Largest error of a side on a patch, over the bound for the side."""
-
-    drawing: Drawing
-    draws: Draws
-    bounds: Floats
-
-    def __call__(self, rng: np.random.Generator) -> float:
-        seen = off(self.drawing.own, self.draws(self.drawing, rng), self.drawing.inputs)
-        return over(seen, self.bounds, _SLACK)
-
-
-def _drawing(workload: Workload, weights: Floats, size: int) -> Drawing:
-    """Neurons on codes; the patches of one of four inputs are those to be right on."""
-    activations = codes(workload, weights.shape[1], 0.25, patches=16, inputs=4)
-    return Drawing.of(Neurons(weights, activations), activations[0], size)
-
-
-# The inverse of the released code: (a + sqrt(a^2 + 6 a)) / 2 with a = 2 b log / (3 m). The exact one is
-# (a + sqrt(a^2 + 12 a)) / 2.
-def optimistic(drawing: Drawing, sampler: Sampler) -> Floats:
-    """Errors by the inverse of the released code."""
-    _, kappa = drawing.chances(sampler)
-    a = 2.0 * np.log(2.0 * drawing.statements / DELTA) / (3.0 * kappa)
-    found: Floats = (a + np.sqrt(a * a + 6.0 * a)) / 2.0
-    return found
-
-
 _SAMPLERS: Mapping[str, Sampler] = {
     "with replacement": IID(),
     "Poisson": Poisson(),
@@ -378,8 +244,8 @@ _SAMPLERS: Mapping[str, Sampler] = {
 
 def _sampled(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
     for number, workload in enumerate(usable(workloads, 2)):
-        even = _drawing(workload, signed_weights(workload, 16, 2400, 0.05), 150)
-        uneven = _drawing(workload, signed_weights(workload, 16, 2400, 1.5), 500)
+        even = on_codes(workload, signed_weights(workload, 16, 2400, 0.05), 150)
+        uneven = on_codes(workload, signed_weights(workload, 16, 2400, 1.5), 500)
         for name, sampler in _SAMPLERS.items():
             bounds = even.bounds(sampler, even.statements)
             honest = SideErrors(even, Honest(sampler), bounds)
@@ -392,7 +258,7 @@ def _sampled(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenar
                 honest = SideErrors(uneven, Honest(sampler), uneven.bounds(sampler, uneven.statements))
                 broken = {_UNIFORM: replace(honest, draws=UniformDraws(sampler))}
                 yield statistical(workload, f"{name}, uneven weights", uneven.size, honest, broken)
-        single = _one_edge_a_patch(workload)
+        single = one_edge_a_patch(workload)
         honest = SideErrors(single, Counted(), single.bounds(IID(), single.statements))
         broken = {
             _OPTIMISTIC: replace(honest, bounds=optimistic(single, IID())),
@@ -403,28 +269,9 @@ def _sampled(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenar
         yield _pruned(workload, Randomised(), 0.6)
 
 
-def _one_edge_a_patch(workload: Workload) -> Drawing:
-    """Every patch has a single activation, so that scaled terms are 0 or b: the variance is all there is.
-
-    More draws than edges, which saves nothing, but makes the law of a side nearly normal.
-    """
-    edges, neurons = 64, 256
-    patches = np.unique(codes(workload, edges, 1.0 / edges, patches=1, inputs=600).reshape(-1, edges), axis=0)
-    population = Neurons(signed_weights(workload, neurons, edges, 0.5), patches[None])
-    return Drawing.of(population, patches, 400 * edges)
-
-
-def _mixed(workload: Workload, size: int) -> Drawing:
-    """Neurons of which every second one has a few large weights that say almost all."""
-    weights = signed_weights(workload, 16, 2400, 0.05)
-    powers = np.random.default_rng(0).uniform(0.0, 12.0, size=(8, 2400))
-    weights[::2] *= 10.0**-powers
-    return _drawing(workload, weights, size)
-
-
 def _hybrids(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
     for workload in usable(workloads, 2):
-        drawing = _mixed(workload, 250)
+        drawing = partly_heavy(workload, 250)
         top_edges = kept(drawing)
         for name, sampler in _SAMPLERS.items():
             by_chance = drawing.bounds(sampler, drawing.statements)
@@ -445,7 +292,7 @@ def _hybrids(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenar
 
 
 _PATCH_MEAN = ("means over patches", "sensitivities are means over the patches instead of maxima")
-_TOGETHER = ("signs together", "shares are taken in the sum of both sides of a neuron, or both parts of inputs")
+_TOGETHER = ("signs together", "shares are taken in the sum of both sides of a neuron")
 _ONE = ("K = 1", "what a sample shows is taken for the largest share of all inputs")
 _OPTIMISTIC = ("optimistic inverse", "the error of the released code, up to a root of two too small")
 _ONE_SIDE = ("one statement", "delta is not divided among sides and patches")
@@ -455,9 +302,7 @@ _ALWAYS_TOP = ("always truncated", "all sides are truncated, with the smaller on
 _ALWAYS_DRAWN = ("always drawn", "all sides are drawn from, with the smaller one of both errors claimed")
 
 CHECKS = (
-    Check(
-        TruncatedLayer(), "all inputs of a population", dict([_PATCH_MEAN, _TOGETHER, _ONE]), _truncations
-    ),
+    Check(TruncatedLayer(), "all inputs of a population", dict([_PATCH_MEAN, _TOGETHER, _ONE]), _truncations),
     Check(
         SampledLayer(),
         "all patches of inputs with two-valued shares, the worst case of the inequality",

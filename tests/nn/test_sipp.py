@@ -230,3 +230,17 @@ def test_bad_arguments_are_named():
         SiPP(delta=0.0)
     with pytest.raises(ValueError, match="factor"):
         Transfer(0.5)
+
+
+def test_edges_that_the_sample_never_used_count_against_the_confidence():
+    # Four edges, each alone in its neuron; the last one is in no input of the sample.
+    layer = torch.nn.Linear(4, 4, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(4))
+    inputs = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
+    rarity = 1.0 / math.log(2.0)  # each edge is missed with probability 2^-3
+    plan = nn.plan(
+        layer, SiPP(transfer=Transfer(1.0, rarity)), nn.KeepRatio(0.2), calibration=[inputs], rng=0
+    )
+    (certificate,) = plan.layers[""].certificates
+    assert certificate.confidence == pytest.approx(1.0 - 4 / 8)

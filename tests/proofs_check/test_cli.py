@@ -256,9 +256,7 @@ def test_explain_tells_all_that_is_known_in_any_case(check: Any):
 # --- entry point
 
 
-@pytest.mark.parametrize(
-    "name", ["click", "jinja2", "joblib", "markupsafe", "matplotlib", "rich"]
-)
+@pytest.mark.parametrize("name", ["click", "jinja2", "joblib", "markupsafe", "matplotlib", "rich"])
 def test_missing_extra_is_one_line_that_names_it(name: str):
     code = f"import sys; sys.modules[{name!r}] = None; from proofs_check.__main__ import main; main()"
     done = subprocess.run(
