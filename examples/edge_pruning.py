@@ -126,7 +126,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         lines += [f"{images}, {network} ({original:.1%} before pruning)", ""]
         lines += ["| method | " + " | ".join(f"{ratio:.0%}" for ratio in ratios) + " |"]
         lines += ["|---|" + "---:|" * len(ratios)]
-        for method in dict.fromkeys(r["method"] for r in own):
+        for method in [m for m in STYLES if any(r["method"] == m for r in own)]:
             cells = []
             for ratio in ratios:
                 found = [r["accuracy"] for r in own if (r["method"], r["keep_ratio"]) == (method, ratio)]
@@ -137,37 +137,66 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+# Colour, line style and width: what rebuilds layers stands out, the floor and magnitude are black.
+STYLES: dict[str, tuple[str, str, float]] = {
+    "random": ("black", ":", 1.2),
+    "magnitude, uniform": ("black", "--", 1.2),
+    "magnitude, global": ("black", "-", 1.6),
+    "magnitude, global, refitted": ("tab:gray", "-", 1.6),
+    "SynFlow": ("tab:red", "-", 1.2),
+    "SNIP": ("tab:red", "--", 1.2),
+    "GraSP": ("tab:red", ":", 1.2),
+    "Taylor": ("tab:red", "-.", 1.2),
+    "Wanda": ("tab:brown", "--", 1.2),
+    "Wanda, refitted": ("tab:brown", "-", 1.6),
+    "CoreNet": ("tab:purple", ":", 1.2),
+    "SiPP, deterministic": ("tab:purple", "--", 1.2),
+    "SiPP, randomised": ("tab:purple", "-", 1.2),
+    "SiPP, hybrid": ("tab:purple", "-.", 1.2),
+    "feedback, refitted": ("tab:green", "-", 1.8),
+    "OLS forward": ("tab:blue", "--", 1.8),
+    "OBS backward": ("tab:orange", "-", 1.8),
+    "best path": ("tab:blue", "-", 2.2),
+}
+
+
 def plot(records: Sequence[dict[str, Any]], path: Path) -> None:
     """Accuracy and worst layer error against keep ratio, one line a method, bands over seeds."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - of the extra "plots"
 
     panels = sorted({(r["images"], r["network"]) for r in records})
-    figure = Figure(figsize=(11.0, 4.2 * len(panels)), layout="constrained")
+    figure = Figure(figsize=(12.0, 3.8 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 2, squeeze=False)
     for row, (images, network) in zip(axes, panels, strict=True):
         own = [r for r in records if (r["images"], r["network"]) == (images, network)]
         for axis, key, label in zip(
             row, ("accuracy", "worst_layer_error"), ("test accuracy", "worst layer error"), strict=True
         ):
-            for method in dict.fromkeys(r["method"] for r in own):
-                ratios = sorted({r["keep_ratio"] for r in own if r["method"] == method})
-                values = [
-                    [r[key] for r in own if (r["method"], r["keep_ratio"]) == (method, ratio)]
-                    for ratio in ratios
-                ]
-                (line,) = axis.plot(ratios, [mean(v) for v in values], marker=".", label=method)
-                axis.fill_between(
-                    ratios,
-                    [min(v) for v in values],
-                    [max(v) for v in values],
-                    color=line.get_color(),
-                    alpha=0.15,
-                )
-            axis.set(xscale="log", xlabel="share of weights kept", ylabel=label, title=f"{images}, {network}")
-            axis.invert_xaxis()
+            _lines(axis, own, key)
+            axis.set(xlabel="share of weights kept", ylabel=label, title=f"{images}, {network}")
         row[1].set_yscale("log")
-        row[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=9)
+    figure.savefig(path, dpi=90)
+
+
+def _lines(axis: Any, records: Sequence[dict[str, Any]], key: str) -> None:
+    """One panel, the largest ratio on the left."""
+    for method, (colour, style, width) in STYLES.items():
+        own = [r for r in records if r["method"] == method]
+        if not own:
+            continue
+        ratios = sorted({r["keep_ratio"] for r in own})
+        values = [[r[key] for r in own if r["keep_ratio"] == ratio] for ratio in ratios]
+        look = {"color": colour, "linestyle": style, "linewidth": width, "label": method}
+        axis.plot(ratios, [mean(v) for v in values], **look)
+        axis.fill_between(
+            ratios, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.06
+        )
+    axis.set_xscale("log")
+    axis.set_xticks(RATIOS, [f"{ratio:.0%}" for ratio in RATIOS])
+    axis.minorticks_off()
+    axis.invert_xaxis()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
