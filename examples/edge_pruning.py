@@ -78,14 +78,16 @@ def layer_errors(network: torch.nn.Module, pruned: torch.nn.Module, images: torc
     return errors
 
 
-def study(images: ImageSet, network_name: str, seeds: int, steps: int, out: Path) -> list[dict[str, Any]]:
+def study(
+    images: ImageSet, network_name: str, *, seeds: int, steps: int, ratios: Sequence[float], out: Path
+) -> list[dict[str, Any]]:
     """All records, those on disk included."""
     path = out / "records.json"
     records: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
     done = {(r["images"], r["network"], r["seed"], r["method"], r["keep_ratio"]) for r in records}
     chosen = methods(images)
     batches = list(zip(*(part.split(128) for part in images.calibration), strict=True))
-    grid = [(s, m, r) for s in range(seeds) for m in chosen for r in RATIOS]
+    grid = [(s, m, r) for s in range(seeds) for m in chosen for r in ratios]
     left = [cell for cell in grid if (images.name, network_name, *cell) not in done]
     networks: dict[int, torch.nn.Module] = {}
     for seed, method, ratio in tqdm(left, desc=f"{images.name}, {network_name}", disable=None):
@@ -194,7 +196,8 @@ def _lines(axis: Any, records: Sequence[dict[str, Any]], key: str) -> None:
             ratios, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.06
         )
     axis.set_xscale("log")
-    axis.set_xticks(RATIOS, [f"{ratio:.0%}" for ratio in RATIOS])
+    ticks = sorted({r["keep_ratio"] for r in records})
+    axis.set_xticks(ticks, [f"{ratio:.0%}" for ratio in ticks])
     axis.minorticks_off()
     axis.invert_xaxis()
 
@@ -207,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("CORESETS_DATA"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1500, help="training steps of 128 images")
+    parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS, help="shares of weights to keep")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -219,7 +223,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         for network in arguments.networks:
-            records = study(images, network, arguments.seeds, arguments.steps, arguments.out)
+            records = study(
+                images,
+                network,
+                seeds=arguments.seeds,
+                steps=arguments.steps,
+                ratios=arguments.ratios,
+                out=arguments.out,
+            )
     text = table(records)
     (arguments.out / "table.md").write_text(text, encoding="utf-8")
     plot(records, arguments.out / "accuracy.png")

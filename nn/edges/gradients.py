@@ -9,7 +9,7 @@ twice that for GraSP.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -153,7 +153,8 @@ class SNIP:
     6
     """
 
-    loss: LossFunction = torch.nn.functional.cross_entropy
+    # Not shown: a function prints its address, and plans name their methods.
+    loss: LossFunction = field(default=torch.nn.functional.cross_entropy, repr=False)
     steps: int = 1
     allocation: Allocation = Global()
 
@@ -190,7 +191,8 @@ class Taylor:
     the mean is over batches.
     """
 
-    loss: LossFunction = torch.nn.functional.cross_entropy
+    # Not shown: a function prints its address, and plans name their methods.
+    loss: LossFunction = field(default=torch.nn.functional.cross_entropy, repr=False)
     steps: int = 1
     allocation: Allocation = Global()
 
@@ -232,7 +234,8 @@ class GraSP:
     Wang, Zhang and Grosse 2020, picking winning tickets before training by preserving gradient flow.
     """
 
-    loss: LossFunction = torch.nn.functional.cross_entropy
+    # Not shown: a function prints its address, and plans name their methods.
+    loss: LossFunction = field(default=torch.nn.functional.cross_entropy, repr=False)
     temperature: float = _TEMPERATURE
     steps: int = 1
     allocation: Allocation = Global()
