@@ -23,7 +23,7 @@ from nn.calibration import Calibration, observe, reduce_max, reduce_sum
 from nn.kernels.dispatch import Kernel, default_kernel
 from nn.layers import EdgeLayer
 
-__all__ = ["Sensitivities", "SensitivityCollector", "collect_sensitivities"]
+__all__ = ["EdgeSensitivities", "SensitivityCollector", "collect_sensitivities"]
 
 # Outputs are taken so many at a time that their weights and their denominators have about so many entries.
 _WEIGHTS_AT_ONCE = 1 << 18
@@ -34,7 +34,7 @@ _FEW_NEURONS = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Sensitivities:
+class EdgeSensitivities:
     """Sensitivities of the edges of one layer, and what else its inputs have shown.
 
     Parameters
@@ -219,7 +219,7 @@ class SensitivityCollector:
             reduce_sum(self._sum)
             reduce_max(self._worst)
 
-    def sensitivities(self) -> Sensitivities:
+    def sensitivities(self) -> EdgeSensitivities:
         """The result, once all has been seen; the collector hands it over and starts anew.
 
         Raises
@@ -230,7 +230,7 @@ class SensitivityCollector:
         if self._layer is None or self._examples == 0:
             raise ValueError("the layer has seen no inputs yet; observe some batches first")
         self._layer = None
-        return Sensitivities(
+        return EdgeSensitivities(
             # Shares of sums with rounding errors may exceed 1 by some units.
             values=self._values.clamp_(max=1.0),
             examples=self._examples,
@@ -256,7 +256,7 @@ def collect_sensitivities(
     calibration: Calibration | Any,
     *,
     conditions: bool = False,
-) -> dict[str, Sensitivities]:
+) -> dict[str, EdgeSensitivities]:
     """Sensitivities of the edges of layers, from one pass over the data.
 
     Parameters
@@ -272,7 +272,7 @@ def collect_sensitivities(
 
     Returns
     -------
-    dict of str to Sensitivities
+    dict of str to EdgeSensitivities
         By layer name.
 
     Raises

@@ -26,7 +26,7 @@ from nn.certify.search import refuse_overlap
 from nn.guarantees.conformal import ConformalFactor
 from nn.kernels.dispatch import Kernel, max_product
 from nn.layers import EdgeLayer, find_layers
-from nn.sensitivities import Sensitivities
+from nn.sensitivities import EdgeSensitivities
 
 __all__ = ["Conformal", "RatioCollector", "ShareFactor", "conformal_factor", "floored"]
 
@@ -78,7 +78,7 @@ class ShareFactor:
     rank : int
         The factor is the so many-th smallest ratio of them; if it exceeds ``examples``, they were too
         few, and the factor is what no ratio ever exceeds.
-    sensitivities : mapping of str to Sensitivities
+    sensitivities : mapping of str to EdgeSensitivities
         With the floor, by layer: the factor is for these.
     """
 
@@ -86,7 +86,7 @@ class ShareFactor:
     statement: Conformal
     examples: int
     rank: int
-    sensitivities: Mapping[str, Sensitivities]
+    sensitivities: Mapping[str, EdgeSensitivities]
 
     @property
     def too_few(self) -> bool:
@@ -114,12 +114,12 @@ class ShareFactor:
         )
 
 
-def floored(found: Sensitivities, layer: EdgeLayer, floor: float) -> Sensitivities:
+def floored(found: EdgeSensitivities, layer: EdgeLayer, floor: float) -> EdgeSensitivities:
     """Sensitivities raised to a floor, except those of zero weights, whose shares are always zero.
 
     Parameters
     ----------
-    found : Sensitivities
+    found : EdgeSensitivities
         Of the layer.
     layer : EdgeLayer
         The layer.
@@ -145,13 +145,13 @@ class RatioCollector:
 
     Parameters
     ----------
-    sensitivities : Sensitivities
+    sensitivities : EdgeSensitivities
         Of the layer that is observed, positive where its weight is not zero.
     kernel : callable, optional
         Implementation of the max-times product; see :func:`~nn.kernels.max_product`.
     """
 
-    def __init__(self, sensitivities: Sensitivities, *, kernel: Kernel | None = None) -> None:
+    def __init__(self, sensitivities: EdgeSensitivities, *, kernel: Kernel | None = None) -> None:
         self._values, self._kernel = sensitivities.values, kernel
         self._found: list[torch.Tensor] = []
 
@@ -219,7 +219,7 @@ class RatioCollector:
 
 def conformal_factor(
     network: torch.nn.Module,
-    sensitivities: Mapping[str, Sensitivities],
+    sensitivities: Mapping[str, EdgeSensitivities],
     calibration: Any,
     statement: Conformal | None = None,
     *,
@@ -231,7 +231,7 @@ def conformal_factor(
     ----------
     network : torch.nn.Module
         The network that the sensitivities are of. Run in evaluation mode, and left as it was.
-    sensitivities : mapping of str to Sensitivities
+    sensitivities : mapping of str to EdgeSensitivities
         By layer name, as :func:`~nn.sensitivities.collect_sensitivities` returns them.
     calibration : iterable of batches
         Fresh inputs, independent and of the distribution in question; read once, and once more if ``seen``
@@ -297,7 +297,7 @@ def conformal_factor(
     )
 
 
-def _largest(found: Sensitivities) -> float:
+def _largest(found: EdgeSensitivities) -> float:
     """What ratios never exceed, since shares are at most 1; 1 for a layer of zeros."""
     positive = found.values[found.values > 0.0]
     return 1.0 / float(positive.min()) if positive.numel() else 1.0

@@ -14,7 +14,7 @@ from coresets._validate import check_real
 from coresets.certificate import Certificate
 from nn.edges._sides import Drawn, Sides
 from nn.guarantees.edges import ComposedError, EdgeTruncation, SampledLayer, SensitivityTransfer
-from nn.sensitivities import Sensitivities
+from nn.sensitivities import EdgeSensitivities
 
 __all__ = ["Promise", "Sparsified", "Transfer", "promise", "side_errors"]
 
@@ -50,7 +50,7 @@ class Sparsified:
 
     sides: Sides
     drawn: Drawn
-    found: Sensitivities
+    found: EdgeSensitivities
 
 
 @dataclass(frozen=True, eq=False)

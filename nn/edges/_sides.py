@@ -19,7 +19,7 @@ from coresets.guarantee import Scheme
 from coresets.samplers import Sampler
 from nn.layers import EdgeLayer
 from nn.plans import LayerPlan
-from nn.sensitivities import Sensitivities
+from nn.sensitivities import EdgeSensitivities
 
 __all__ = ["Drawn", "Sides", "as_plan", "distinct_draws", "draw", "keep_top", "settle"]
 
@@ -38,7 +38,7 @@ class Sides:
     Parameters
     ----------
     values : array of shape (neurons, edges)
-        Sensitivities; 0 for edges that are not alive.
+        EdgeSensitivities; 0 for edges that are not alive.
     positive : array of bool of shape (neurons, edges)
         The sign of the weights.
     magnitudes : array of shape (neurons, edges)
@@ -53,7 +53,7 @@ class Sides:
     alive: Mask
 
     @classmethod
-    def of(cls, layer: EdgeLayer, found: Sensitivities, alive: torch.Tensor) -> Sides:
+    def of(cls, layer: EdgeLayer, found: EdgeSensitivities, alive: torch.Tensor) -> Sides:
         """Of a layer, given its sensitivities."""
         edges = layer.shape[2]
         mask = alive.reshape(-1, edges).cpu().numpy()

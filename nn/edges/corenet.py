@@ -36,7 +36,7 @@ from nn.guarantees.corenet import AmplifiedSide, CoreNetConstants, CoreNetSide
 from nn.layers import EdgeLayer, find_layers
 from nn.method import Decision, Problem
 from nn.selection import Allocation, Uniform, split_alive
-from nn.sensitivities import Sensitivities, collect_sensitivities
+from nn.sensitivities import EdgeSensitivities, collect_sensitivities
 
 __all__ = ["Amplification", "CoreNet", "TheoreticalSize"]
 
@@ -223,13 +223,13 @@ def _constants(layers: Mapping[str, EdgeLayer], accuracy: Accuracy) -> CoreNetCo
     return CoreNetConstants(len(shapes), sum(outputs), width, accuracy)
 
 
-def _mean_condition(found: Sensitivities) -> float:
+def _mean_condition(found: EdgeSensitivities) -> float:
     assert found.mean_condition is not None
     # A neuron whose terms cancel exactly once has no finite mean.
     return min(float(found.mean_condition.max()), 1e100)
 
 
-def _layer_errors(found: Mapping[str, Sensitivities], constants: CoreNetConstants) -> dict[str, float]:
+def _layer_errors(found: Mapping[str, EdgeSensitivities], constants: CoreNetConstants) -> dict[str, float]:
     errors = constants.layer_errors([_mean_condition(one) for one in found.values()])
     smallest = float(np.finfo(np.float64).tiny) ** 0.25  # its square is divided by
     return {name: max(error, smallest) for name, error in zip(found, errors, strict=True)}
@@ -265,7 +265,7 @@ def _best(sides: Sides, draws: list[Drawn], best: npt.NDArray[np.int64]) -> Draw
     )
 
 
-def _notes(found: Mapping[str, Sensitivities], constants: CoreNetConstants) -> list[str]:
+def _notes(found: Mapping[str, EdgeSensitivities], constants: CoreNetConstants) -> list[str]:
     notes = []
     examples = min(one.examples for one in found.values())
     if examples < constants.examples:

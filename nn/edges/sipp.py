@@ -27,7 +27,7 @@ from nn.edges._sides import Drawn, Sides, as_plan, draw, keep_top, settle
 from nn.method import Decision, Problem
 from nn.plans import LayerPlan
 from nn.selection import keep_best
-from nn.sensitivities import Sensitivities, collect_sensitivities
+from nn.sensitivities import EdgeSensitivities, collect_sensitivities
 
 __all__ = ["Deterministic", "Hybrid", "Randomised", "SiPP", "Transfer", "Variant"]
 
@@ -38,7 +38,7 @@ class _Task:
 
     share: Share
     sides: Mapping[str, Sides]
-    found: Mapping[str, Sensitivities]
+    found: Mapping[str, EdgeSensitivities]
     transfer: Transfer
     delta: Mapping[str, float]  # of one side of the layer, on one vector
 

@@ -11,7 +11,7 @@ import torch
 
 from coresets.accuracy import Accuracy
 from nn.layers import find_layers
-from nn.sensitivities import Sensitivities, collect_sensitivities
+from nn.sensitivities import EdgeSensitivities, collect_sensitivities
 from proofs_check.check import Fault, Scenario
 from proofs_check.checks._common import DELTA
 from proofs_check.checks._edges import Neurons
@@ -155,7 +155,7 @@ def conditions(population: Neurons) -> Floats:
     return found
 
 
-def found_on(population: Neurons, inputs: Floats) -> Sensitivities:
+def found_on(population: Neurons, inputs: Floats) -> EdgeSensitivities:
     """What the library measures on inputs of shape (inputs, patches, edges)."""
     neurons, edges = population.weights.shape
     layer = torch.nn.Linear(edges, neurons, bias=False, dtype=torch.float64)

@@ -21,7 +21,7 @@ from nn.calibration import Calibration, observe
 from nn.certify.conformal import Conformal, RatioCollector, ShareFactor, conformal_factor
 from nn.guarantees.conformal import ConformalFactor
 from nn.layers import find_layers
-from nn.sensitivities import Sensitivities, collect_sensitivities
+from nn.sensitivities import EdgeSensitivities, collect_sensitivities
 from proofs_check.check import Check, Fault, Profile, Scenario
 from proofs_check.checks._common import DELTA
 from proofs_check.checks._networks import exact_scenario, first_points, network, seed_of, usable
@@ -49,7 +49,7 @@ class Population:
         """Independent inputs."""
         return self.inputs[torch.from_numpy(rng.integers(len(self.inputs), size=n))]
 
-    def sensitivities(self, inputs: torch.Tensor) -> dict[str, Sensitivities]:
+    def sensitivities(self, inputs: torch.Tensor) -> dict[str, EdgeSensitivities]:
         """Sensitivities of some inputs."""
         return collect_sensitivities(self.network, find_layers(self.network), [inputs])
 

@@ -19,7 +19,7 @@ from nn.certify.conformal import Conformal, RatioCollector, ShareFactor, conform
 from nn.guarantees.conformal import ConformalFactor
 from nn.kernels._reference import by_examples
 from nn.layers import find_layers
-from nn.sensitivities import Sensitivities, collect_sensitivities
+from nn.sensitivities import EdgeSensitivities, collect_sensitivities
 
 Q9 = ConformalFactor()
 
@@ -44,7 +44,7 @@ def values_of(layer: torch.nn.Module, seed: int) -> torch.Tensor:
 
 
 def ratios_of(layer: torch.nn.Module, values: torch.Tensor, *batches: torch.Tensor, **options) -> np.ndarray:
-    collector = RatioCollector(Sensitivities(values, 1, 1, 1), **options)
+    collector = RatioCollector(EdgeSensitivities(values, 1, 1, 1), **options)
     observe(layer, find_layers(layer), Calibration(batches), {"": collector})
     return collector.ratios().numpy()
 
@@ -139,7 +139,7 @@ def test_a_network_in_single_and_half_precision_gives_nearly_the_same_factor():
         assert found.factor == pytest.approx(expected, rel=relative)
 
 
-def sensed(network: torch.nn.Module, x: torch.Tensor) -> dict[str, Sensitivities]:
+def sensed(network: torch.nn.Module, x: torch.Tensor) -> dict[str, EdgeSensitivities]:
     return collect_sensitivities(network, find_layers(network), [x])
 
 

@@ -1,4 +1,4 @@
-"""Sensitivities: the largest share of every edge in its side, whatever the layer and the batches."""
+"""EdgeSensitivities: the largest share of every edge in its side, whatever the layer and the batches."""
 
 from __future__ import annotations
 
