@@ -7,19 +7,14 @@ free points, and never the data themselves.
 
 from __future__ import annotations
 
-import io
-import json
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj, is_numpy_array
 
-from coresets._files import write_atomically
+from coresets._archives import read_archive, write_archive
 from coresets._validate import (
     as_array,
     as_floating,
@@ -38,20 +33,7 @@ __all__ = ["Coreset", "WeightedSet", "to_host"]
 
 Array = Any
 
-_FORMAT = 1  # version of the file layout
-
-# What NumPy and zipfile raise for a file that is empty, cut short, damaged or something else; a single
-# array is no context manager and has no members, hence the last two.
-_UNREADABLE = (
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    TypeError,
-    AttributeError,
-)
+_KIND, _FORMAT = "coreset", 1  # of the file, and the version of its layout
 
 
 def to_host(array: Array) -> np.ndarray:
@@ -153,20 +135,6 @@ def _is_floating(value: Array) -> bool:
     if isinstance(value, np.ndarray):  # labels may be strings, of which the standard knows nothing
         return bool(value.dtype.kind == "f")
     return bool(array_namespace(value).isdtype(value.dtype, "real floating"))
-
-
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a saved coreset."""
-    content = io.BytesIO(Path(path).read_bytes())  # errors of the file system pass through
-    try:
-        with np.load(content, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(str(arrays.pop("header")))
-        if not isinstance(header, dict) or "weights" not in arrays:
-            raise KeyError("header or weights")
-    except _UNREADABLE as error:
-        raise ValueError(f"{os.fspath(path)} is not a saved coreset") from error
-    return header, arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,18 +279,19 @@ class Coreset:
             on loading.
         """
         header = {
+            "kind": _KIND,
             "format": _FORMAT,
             "size": self.size,
             "epsilon": self.accuracy.epsilon,
             "delta": self.accuracy.delta,
             "certificates": [certificate.to_dict() for certificate in self.certificates],
         }
-        arrays = {"weights": to_host(self.weights), "header": np.array(json.dumps(header))}
+        arrays = {"weights": to_host(self.weights)}
         if self.indices is not None:
             arrays["indices"] = to_host(self.indices)
         else:
             arrays["points"] = to_host(self.points)
-        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+        write_archive(path, header, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Coreset:
@@ -335,11 +304,7 @@ class Coreset:
         FileNotFoundError
             If there is no such file.
         """
-        header, arrays = _read(path)
-        if header.get("format") != _FORMAT:
-            raise ValueError(
-                f"{os.fspath(path)} has format {header.get('format')}; this version reads {_FORMAT}"
-            )
+        header, arrays = read_archive(path, _KIND, version=_FORMAT)
         try:
             return cls(
                 indices=arrays.get("indices"),

@@ -106,6 +106,11 @@ def _reduced(
     return support[np.asarray(fewer.indices)], np.asarray(fewer.weights)
 
 
+def _check_reduce(reduce: object) -> None:
+    if not isinstance(reduce, bool):
+        raise TypeError(f"reduce = {reduce!r}; pass True or False")
+
+
 @dataclass(frozen=True)
 class SymmetricSupport:
     """Support of the design of the centred ellipsoid: the best factor and the fewest points (T1, row 3).
@@ -121,6 +126,9 @@ class SymmetricSupport:
 
     solver: Solver | None = None
     reduce: bool = True
+
+    def __post_init__(self) -> None:
+        _check_reduce(self.reduce)
 
     def select(self, points: Floats, gap: float) -> LInfSelection:
         """Support and design; the promise is sqrt((1 + gap) r)."""
@@ -148,6 +156,9 @@ class DesignSupport:
 
     solver: Solver | None = None
     reduce: bool = True
+
+    def __post_init__(self) -> None:
+        _check_reduce(self.reduce)
 
     def select(self, points: Floats, gap: float) -> LInfSelection:
         """Support and design; the promise is sqrt(1 + rho2)."""

@@ -57,6 +57,8 @@ class Amplification:
     Notes
     -----
     Memory is that of the weights times the number of draws.
+    The theorem about the mean error of the chosen draw (AMP) is for draws with replacement; it is not
+    what certificates quote, which bound all draws at once and so the chosen one, for any sampler.
     """
 
     data: Any = field(repr=False)

@@ -293,7 +293,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "single.npy", np.ones(3))
     with pytest.raises(ValueError, match="is not a saved coreset"):
         Coreset.load(tmp_path / "single.npy")
-    np.savez(tmp_path / "future.npz", weights=np.ones(1), header=np.array('{"format": 99}'))
+    np.savez(
+        tmp_path / "future.npz", weights=np.ones(1), header=np.array('{"kind": "coreset", "format": 99}')
+    )
     with pytest.raises(ValueError, match="has format 99; this version reads 1"):
         Coreset.load(tmp_path / "future.npz")
     with pytest.raises(FileNotFoundError):

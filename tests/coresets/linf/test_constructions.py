@@ -358,3 +358,9 @@ def test_bad_arguments_are_refused_with_their_value(
 def test_bad_points_are_refused(points: Any) -> None:
     with pytest.raises(ValueError, match="points"):
         linf_coreset(points)
+
+
+@pytest.mark.parametrize("construction", [SymmetricSupport, DesignSupport])
+def test_reduce_that_is_no_truth_value_is_refused(construction):
+    with pytest.raises(TypeError, match="reduce = 'no'"):
+        construction(reduce="no")
