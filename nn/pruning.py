@@ -7,7 +7,8 @@ random generators are left as they were.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, overload
 
 import torch
 
@@ -20,13 +21,47 @@ from nn.masks import bake_in
 from nn.method import Method, Problem
 from nn.plans import Plan, copied
 from nn.pruned import Pruned
+from nn.units.method import UnitMethod
+from nn.units.planning import plan_units
+from nn.units.plans import UnitPlan
+from nn.units.shrunk import Shrunk
 
 __all__ = ["plan", "prune"]
 
 
+@overload
 def plan(
-    model: torch.nn.Module, method: Method, budget: Budget, *, calibration: Any = None, rng: Rng | None = None
-) -> Plan:
+    model: torch.nn.Module,
+    method: Method,
+    budget: Budget,
+    *,
+    calibration: Any = None,
+    blocks: Mapping[str, int] | None = None,
+    rng: Rng | None = None,
+) -> Plan: ...
+
+
+@overload
+def plan(
+    model: torch.nn.Module,
+    method: UnitMethod,
+    budget: Budget,
+    *,
+    calibration: Any = None,
+    blocks: Mapping[str, int] | None = None,
+    rng: Rng | None = None,
+) -> UnitPlan: ...
+
+
+def plan(
+    model: torch.nn.Module,
+    method: Method | UnitMethod,
+    budget: Budget,
+    *,
+    calibration: Any = None,
+    blocks: Mapping[str, int] | None = None,
+    rng: Rng | None = None,
+) -> Plan | UnitPlan:
     """Decide what to keep; nothing is changed.
 
     Parameters
@@ -34,19 +69,23 @@ def plan(
     model : torch.nn.Module
         Any network with ``Linear`` or ``Conv2d`` layers. Weights that an earlier pruning has masked
         stay masked.
-    method : Method
-        How to choose.
+    method : Method or UnitMethod
+        How to choose: single weights (edges), or whole units (neurons, channels, heads).
     budget : Budget
-        How many weights to keep: :class:`~nn.budgets.KeepRatio`, :class:`~nn.budgets.KeepCount` or
-        :class:`~nn.budgets.PerLayer`.
+        How many weights, or units, to keep: :class:`~nn.budgets.KeepRatio`,
+        :class:`~nn.budgets.KeepCount` or :class:`~nn.budgets.PerLayer`.
     calibration : iterable of batches, optional
-        For methods that look at data; see :class:`~nn.calibration.Calibration`.
+        For methods that look at data, and for all that remove units, which depend on how the network
+        is wired; see :class:`~nn.calibration.Calibration`.
+    blocks : mapping of str to int, optional
+        For methods that remove units: by layer name, with shell wildcards, how many consecutive outputs
+        make one unit, such as the width of an attention head.
     rng : int or numpy.random.Generator, optional
         For methods that draw at random.
 
     Returns
     -------
-    Plan
+    Plan or UnitPlan
 
     Raises
     ------
@@ -54,6 +93,10 @@ def plan(
         If an argument is not what it should be, a needed one is missing, or the network has nothing
         to prune.
     """
+    if isinstance(method, UnitMethod) and not isinstance(method, type):
+        return plan_units(model, method, budget, calibration=calibration, blocks=blocks, rng=rng)
+    if blocks is not None:
+        raise TypeError(f"blocks are for methods that remove units, and {method!r} removes single weights")
     if isinstance(method, type) or not isinstance(method, Method):
         raise TypeError(f"method = {method!r}; pass a pruning method, such as Magnitude()")
     divided = shares(budget, layer_sizes(model))
@@ -87,6 +130,7 @@ def plan(
     return Plan(decision.layers, repr(method), repr(budget), decision.certificates, decision.notes)
 
 
+@overload
 def prune(
     model: torch.nn.Module,
     method: Method,
@@ -94,27 +138,54 @@ def prune(
     *,
     calibration: Any = None,
     certification: Any = None,
+    blocks: Mapping[str, int] | None = None,
     rng: Rng | None = None,
-) -> Pruned:
+) -> Pruned: ...
+
+
+@overload
+def prune(
+    model: torch.nn.Module,
+    method: UnitMethod,
+    budget: Budget | Certified,
+    *,
+    calibration: Any = None,
+    certification: Any = None,
+    blocks: Mapping[str, int] | None = None,
+    rng: Rng | None = None,
+) -> Shrunk: ...
+
+
+def prune(
+    model: torch.nn.Module,
+    method: Method | UnitMethod,
+    budget: Budget | Certified,
+    *,
+    calibration: Any = None,
+    certification: Any = None,
+    blocks: Mapping[str, int] | None = None,
+    rng: Rng | None = None,
+) -> Pruned | Shrunk:
     """Prune a copy of a network.
 
     Parameters
     ----------
     model : torch.nn.Module
         Not changed.
-    method, calibration, rng
+    method, calibration, blocks, rng
         See :func:`plan`.
     budget : Budget or Certified
-        How many weights to keep; or a statement about the pruned network, and it keeps as few as
-        the certification data can certify.
+        How many weights or units to keep; or a statement about the pruned network, and it keeps as few
+        as the certification data can certify.
     certification : iterable of batches, optional
         For a :class:`~nn.Certified` budget: independent examples that neither training nor
         calibration has seen.
 
     Returns
     -------
-    Pruned
-        The masked copy, the plan with its evidence, and the certificate if there is one.
+    Pruned or Shrunk
+        The copy, masked or really smaller; the plan with its evidence; and the certificate if there is
+        one.
 
     Raises
     ------
@@ -139,28 +210,29 @@ def prune(
     (30, 60)
     """
     if isinstance(budget, Certified):
-        return _prune_certified(model, method, budget, calibration, certification, rng)
+        if certification is None:
+            raise ValueError(f"{budget!r} needs certification=..., examples that pruning does not see")
+        held = Calibration.of(certification)
+        data = None if calibration is None else Calibration.of(calibration)
+        refuse_overlap(data, held)
+        generator = None if rng is None else host_generator(rng)  # all candidates draw from one
+
+        def candidate(ratio: Budget) -> Pruned | Shrunk:
+            return _pruned(plan(model, method, ratio, calibration=data, blocks=blocks, rng=generator), model)
+
+        found, evidence = smallest_certified(model, candidate, budget, held)
+        certified: Pruned | Shrunk = found.with_certificates(evidence.certificate)
+        return certified
     if certification is not None:
         raise TypeError(
             f"certification data are for a Certified budget, and this is {budget!r}; certify what comes out "
             "with nn.held_out(model, pruned.model, data)"
         )
-    decided = plan(model, method, budget, calibration=calibration, rng=rng)
-    return Pruned(decided.apply(model), decided)
+    return _pruned(plan(model, method, budget, calibration=calibration, blocks=blocks, rng=rng), model)
 
 
-def _prune_certified(
-    model: torch.nn.Module, method: Method, budget: Certified, calibration: Any, certification: Any, rng: Any
-) -> Pruned:
-    """The smallest certified candidate; all of them draw from one generator."""
-    if certification is None:
-        raise ValueError(f"{budget!r} needs certification=..., examples that pruning does not see")
-    held = Calibration.of(certification)
-    data = None if calibration is None else Calibration.of(calibration)
-    refuse_overlap(data, held)
-    generator = None if rng is None else host_generator(rng)
-    pruned, evidence = smallest_certified(
-        model, lambda ratio: prune(model, method, ratio, calibration=data, rng=generator), budget, held
-    )
-    found: Pruned = pruned.with_certificates(evidence.certificate)
-    return found
+def _pruned(decided: Plan | UnitPlan, model: torch.nn.Module) -> Pruned | Shrunk:
+    """The plan carried out."""
+    if isinstance(decided, Plan):
+        return Pruned(decided.apply(model), decided)
+    return Shrunk(decided.apply(model), decided)

@@ -1,0 +1,204 @@
+"""From a network, a method and a budget to a plan that has been tried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain, islice
+from typing import Any
+
+import torch
+
+from coresets._random import Rng, host_generator
+from nn.budgets import Budget, PerLayer, shares
+from nn.calibration import Batch, Calibration, device_of
+from nn.cost import cost
+from nn.masks import bake_in
+from nn.plans import copied
+from nn.units.method import UnitDecision, UnitMethod, UnitProblem, check_none_vanishes
+from nn.units.plans import GroupPlan, UnitPlan
+from nn.units.surgery import recipe_of
+from nn.units.topology import Topology, find_groups
+
+__all__ = ["plan_units"]
+
+# So many examples are enough to trace a network.
+_EXAMPLES = 2
+
+
+def plan_units(
+    model: torch.nn.Module,
+    method: UnitMethod,
+    budget: Budget,
+    *,
+    calibration: Any = None,
+    blocks: Mapping[str, int] | None = None,
+    rng: Rng | None = None,
+) -> UnitPlan:
+    """Decide which units to keep; nothing is changed. See :func:`nn.plan`.
+
+    Groups over which a layer or group normalisation acts take part only if a
+    :class:`~nn.budgets.PerLayer` budget names them: removing one of their units changes the others.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not what it should be, the network cannot be traced or has no units to
+        remove, a group would vanish, or the smaller network does not compute what it should.
+    """
+    if calibration is None:
+        raise ValueError(
+            f"{method!r} removes units, and which layers depend on one another is found by running the "
+            "network; pass calibration=..., an iterable of batches"
+        )
+    first, data = _first_batch(Calibration.of(calibration))
+    network = copied(model).eval()
+    for parameter in network.parameters():
+        parameter.grad = None
+    bake_in(network)
+    _refuse_broken(network)
+    example = _first_examples(first).to(device_of(network))
+    topology = find_groups(network, example, blocks)
+    divided = _shares(budget, topology)
+    names = {name for share in divided for name in share.layers}
+    groups = {name: group for name, group in topology.groups.items() if name in names}
+    problem = UnitProblem(
+        copied(network), groups, divided, data, None if rng is None else host_generator(rng)
+    )
+    with torch.random.fork_rng():
+        decision = method.choose(problem)
+    _check_counts(method, problem, decision)
+    recipe = recipe_of(groups, decision.keep, network)
+    before = cost(network, example)
+    plan = UnitPlan(
+        {name: GroupPlan(decision.keep[name], decision.group_certificates.get(name, ())) for name in groups},
+        recipe,
+        decision.updates,
+        (repr(method), repr(budget)),
+        (before, before),
+        decision.certificates,
+        decision.notes,
+    )
+    exact = not any(group.mixing and not bool(decision.keep[name].all()) for name, group in groups.items())
+    smaller = _tried(plan, network, example, exact=exact)
+    return replace(plan, costs=(before, cost(smaller, example)))
+
+
+def _first_batch(data: Calibration) -> tuple[Batch, Calibration]:
+    """The first batch, and data from which it is not missing even if they can be read only once."""
+    again = iter(data.batches)
+    if again is not data.batches:
+        return next(iter(data)), data
+    raw = list(islice(again, 1))
+    return next(iter(replace(data, batches=raw))), replace(data, batches=chain(raw, again))
+
+
+def _first_examples(batch: Batch) -> Batch:
+    """The first few examples of a batch."""
+    size = batch.size
+
+    def first(value: Any) -> Any:
+        batched = torch.is_tensor(value) and value.dim() > 0 and value.shape[0] == size
+        return value[:_EXAMPLES] if batched else value
+
+    return Batch(
+        tuple(first(value) for value in batch.arguments),
+        {key: first(value) for key, value in batch.keywords.items()},
+        first(batch.target),
+    )
+
+
+def _refuse_broken(network: torch.nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if isinstance(parameter, torch.nn.parameter.UninitializedParameter):
+            raise ValueError(f"{name!r} has no values yet; run one batch through the network first")
+        if parameter.is_meta:
+            raise ValueError(f"{name!r} is on the meta device, where it has no values")
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"{name!r} has NaN or infinite entries")
+
+
+def _shares(budget: Budget, topology: Topology) -> Any:
+    """The budget in units, over the groups that take part."""
+    if not topology.groups:
+        reasons = "; ".join(f"{', '.join(r.layers)}: {r.reason}" for r in topology.refused)
+        raise ValueError(f"the network has no units that can be removed ({reasons})")
+    if isinstance(budget, PerLayer):
+        for pattern in budget.layers:
+            fits = any(budget.of(name) is budget.layers[pattern] for name in topology.groups)
+            reason = None if fits else topology.why_not(pattern)
+            if reason is not None:
+                raise ValueError(f"units of {pattern!r} cannot be removed: {reason}")
+    sizes = {
+        name: group.units
+        for name, group in topology.groups.items()
+        if not group.mixing or (isinstance(budget, PerLayer) and budget.of(name) is not None)
+    }
+    if not sizes:
+        mixing = ", ".join(map(repr, topology.groups))
+        raise ValueError(
+            f"all groups, {mixing}, are normalised over their units, so that removing one changes the "
+            "others; name those that are to be made smaller in a PerLayer budget"
+        )
+    divided = shares(budget, sizes)
+    if not divided:
+        raise ValueError(f"{budget!r} leaves every group whole; give at least one a budget")
+    for share in divided:
+        check_none_vanishes(share)
+    return divided
+
+
+def _check_counts(method: UnitMethod, problem: UnitProblem, decision: UnitDecision) -> None:
+    """A method that does not do what was asked is at fault, not its user."""
+    for share in problem.shares:
+        kept = {name: int(decision.keep[name].sum()) for name in share.layers}
+        if sum(kept.values()) != share.count or min(kept.values()) < 1:
+            raise RuntimeError(f"{method!r} was to keep {share.count} units and keeps {kept}")
+
+
+def _tried(plan: UnitPlan, network: torch.nn.Module, example: Batch, *, exact: bool) -> torch.nn.Module:
+    """The smaller network, once it has shown that it computes what it should on the example.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be made, does not run, or computes something else.
+    """
+    try:
+        smaller = plan.recipe.replay(plan.updated(network))
+        after = _outputs(smaller, example)
+    except Exception as error:
+        raise ValueError(
+            f"{type(network).__name__} does not run without the units of {_shrinking(plan)}: "
+            f"{type(error).__name__}: {error}. Its forward pass may rely on fixed sizes; leave these groups "
+            "out with PerLayer({...: Dense()})"
+        ) from error
+    if not exact:
+        return smaller  # a normalisation acts over removed units: nothing of the old shape does the same
+    expected = _outputs(plan.masked(network), example)
+    for one, other in zip(after, expected, strict=True):
+        # Only the order of summation differs: half the digits are far more than rounding takes.
+        bound = torch.finfo(other.dtype).eps ** 0.5 * max(1.0, float(other.abs().max()))
+        if one.shape != other.shape or not bool(((one - other).abs() <= bound).all()):
+            raise ValueError(
+                f"{type(network).__name__} computes something else without the units of {_shrinking(plan)} "
+                "than with their weights at zero: its layers depend on one another in a way that tracing "
+                "does not show. Attention heads must be named, as blocks={layer: width of a head}; leave other "
+                "groups out with PerLayer({...: Dense()})"
+            )
+    return smaller
+
+
+def _outputs(network: torch.nn.Module, example: Batch) -> list[torch.Tensor]:
+    """All floating-point tensors of the output."""
+    with torch.no_grad():
+        output = example.run(network)
+    if torch.is_tensor(output):
+        output = (output,)
+    values = output.values() if isinstance(output, Mapping) else output
+    return [value for value in values if torch.is_tensor(value) and value.is_floating_point()]
+
+
+def _shrinking(plan: UnitPlan) -> str:
+    """Names of the groups that lose units."""
+    return ", ".join(repr(name) for name, group in plan.groups.items() if group.kept < group.total)

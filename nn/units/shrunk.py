@@ -1,0 +1,125 @@
+"""A network with fewer units, its plan and its certificates."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import safetensors.torch
+import torch
+
+from coresets._files import write_atomically
+from coresets.certificate import Certificate
+from nn.plans import read_record
+from nn.pruned import Size
+from nn.units.plans import UnitPlan
+from nn.units.surgery import Recipe, digest
+
+__all__ = ["Shrunk", "load_shrunk"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Shrunk:
+    """What :func:`nn.prune` returns for a method that removes units.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A smaller copy of the network, of the same class: an ordinary module, to be trained, compiled
+        and exported like any other.
+    plan : UnitPlan
+        What was decided, and the a priori evidence.
+    certificates : sequence of Certificate
+        Evidence computed from this very network.
+    """
+
+    model: torch.nn.Module
+    plan: UnitPlan
+    certificates: Sequence[Certificate] = ()
+
+    @property
+    def size(self) -> Size:
+        """Units kept, and parameters left."""
+        before, after = self.plan.costs
+        return Size(self.plan.kept, self.plan.total, after.parameters, before.parameters)
+
+    def finalize(self) -> torch.nn.Module:
+        """A copy of the model, which has no masks."""
+        return copy.deepcopy(self.model)
+
+    def with_certificates(self, *certificates: Certificate) -> Shrunk:
+        """The same network with more evidence."""
+        return replace(self, certificates=(*self.certificates, *certificates))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the smaller network and the recipe that leads to its shape to one safetensors file.
+
+        The keys are those of the network's state dict, so the weights can also be read without this
+        library; the recipe is in the file's metadata, as JSON, and so is a digest of the state. The
+        write is atomic.
+        """
+        state = self.model.state_dict()
+        record = {
+            "format": _FORMAT,
+            "recipe": self.plan.recipe.to_dict(),
+            "digest": digest(self.model),
+            "title": list(self.plan.title),
+            "certificates": [c.to_dict() for c in self.certificates],
+        }
+        content = safetensors.torch.save(
+            {key: value.detach().cpu().contiguous().clone() for key, value in state.items()},
+            {"shrunk": json.dumps(record)},
+        )
+        write_atomically(path, lambda file: file.write(content))
+
+
+def load_shrunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
+    """A smaller network from what :meth:`Shrunk.save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    network : torch.nn.Module
+        A network of the original class and size, freshly made; it is not changed.
+
+    Returns
+    -------
+    torch.nn.Module
+        A copy of ``network``, made smaller by the recipe, with the saved state, in the precision in
+        which it was saved.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no such network, the recipe does not fit ``network``, or the digest of the
+        loaded state is not the one that was saved.
+    FileNotFoundError
+        If there is no such file.
+    """
+    tensors, record = read_record(path, "shrunk")
+    if record.get("format") != _FORMAT:
+        raise ValueError(f"{os.fspath(path)} has format {record.get('format')}; this version reads {_FORMAT}")
+    if not isinstance(record.get("recipe"), dict):
+        raise ValueError(f"{os.fspath(path)} has no recipe")
+    smaller = Recipe.from_dict(record["recipe"]).replay(network)
+    own = smaller.state_dict()
+    with torch.no_grad():
+        for name, parameter in (*smaller.named_parameters(), *smaller.named_buffers()):
+            if name in tensors and tensors[name].dtype != parameter.dtype:
+                parameter.data = parameter.data.to(tensors[name].dtype)
+    if own.keys() != tensors.keys():
+        different = ", ".join(sorted(own.keys() ^ tensors.keys()))
+        raise ValueError(f"{os.fspath(path)} was saved from another network: {different}")
+    try:
+        smaller.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{os.fspath(path)} was saved from another network: {error}") from error
+    if digest(smaller) != record.get("digest"):
+        raise ValueError(f"{os.fspath(path)} is damaged: its state does not have the digest that was saved")
+    return smaller
