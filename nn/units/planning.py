@@ -183,7 +183,7 @@ def _tried(plan: UnitPlan, network: torch.nn.Module, example: Batch, *, exact: b
             raise ValueError(
                 f"{type(network).__name__} computes something else without the units of {_shrinking(plan)} "
                 "than with their weights at zero: its layers depend on one another in a way that tracing "
-                "does not show. Attention heads must be named, as blocks={layer: width of a head}; leave other "
+                "does not show. Attention heads are named by blocks={layer: width of a head}; leave other "
                 "groups out with PerLayer({...: Dense()})"
             )
     return smaller
