@@ -31,13 +31,16 @@ if TYPE_CHECKING:
         SynFlow,
         Taylor,
         Wanda,
+        without_dead_units,
     )
     from nn.plans import LayerPlan, Plan, PruningWarning
     from nn.pruned import Pruned, load_pruned
     from nn.pruning import plan, prune
-    from nn.selection import Global, Uniform
+    from nn.selection import ERK, LAMP, Global, Uniform
 
 __all__ = [
+    "ERK",
+    "LAMP",
     "SNIP",
     "Adaptive",
     "BestPath",
@@ -76,6 +79,7 @@ __all__ = [
     "load_pruned",
     "plan",
     "prune",
+    "without_dead_units",
 ]
 
 # Where each public name lives. They are imported when asked for, since this package has to import
@@ -109,11 +113,12 @@ _HOMES = {
         "SynFlow",
         "Taylor",
         "Wanda",
+        "without_dead_units",
     ),
     "nn.plans": ("LayerPlan", "Plan", "PruningWarning"),
     "nn.pruned": ("Pruned", "load_pruned"),
     "nn.pruning": ("plan", "prune"),
-    "nn.selection": ("Global", "Uniform"),
+    "nn.selection": ("ERK", "Global", "LAMP", "Uniform"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

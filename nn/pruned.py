@@ -127,17 +127,20 @@ def load_pruned(path: str | os.PathLike[str], network: torch.nn.Module) -> torch
     path : path-like
         The file.
     network : torch.nn.Module
-        A network of the same class and shape, freshly made; it is not changed.
+        A network of the same class, shape and precision, freshly made; it is not changed.
 
     Returns
     -------
     torch.nn.Module
-        A copy of ``network`` with the saved weights and masks.
+        A copy of ``network`` with the saved weights and masks, bit by bit.
 
     Raises
     ------
     ValueError
-        If the file holds no pruned network, or the network does not fit.
+        If the file holds no pruned network, or the network does not fit. A network of another precision
+        does not: its weights would be rounded, or its outputs would be computed more finely than those
+        that were certified. Convert it first, with ``network.to(torch.bfloat16)`` for instance, and
+        the loaded one afterwards if another precision is wanted.
     FileNotFoundError
         If there is no such file.
     """
@@ -147,12 +150,25 @@ def load_pruned(path: str | os.PathLike[str], network: torch.nn.Module) -> torch
     loaded = copy.deepcopy(network)
     bake_in(loaded)
     state = _under("state:", tensors)
+    _refuse_other_precision(path, state, loaded)
     try:
         loaded.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{os.fspath(path)} was saved from another network: {error}") from error
     put_on(loaded, _under("keep:", tensors))
     return loaded
+
+
+def _refuse_other_precision(
+    path: str | os.PathLike[str], saved: Mapping[str, torch.Tensor], network: torch.nn.Module
+) -> None:
+    """Raise if loading would convert a parameter or a buffer, which torch does without a word."""
+    for name, own in network.state_dict().items():
+        if name in saved and saved[name].dtype != own.dtype:
+            raise ValueError(
+                f"{os.fspath(path)} has {name!r} in {saved[name].dtype}, the network in {own.dtype}; make "
+                f"the network as the saved one was, for instance with network.to({saved[name].dtype})"
+            )
 
 
 def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,10 @@ class AdditiveDomain:
         """Concatenation of branches."""
         return Deviation(function([s.value for s in states]), function([s.error for s in states]))
 
+    def shape(self, state: Deviation) -> torch.Size:
+        """Shape of the activations."""
+        return state.value.shape
+
 
 def additive(original: torch.nn.Module, pruned: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Upper bounds on |pruned(x) - original(x)|, for every given input and output.
@@ -223,6 +227,10 @@ class IntervalDomain:
         return Box(
             *(function([getattr(s, name) for s in states]) for name in ("low", "high", "least", "most"))
         )
+
+    def shape(self, state: Box) -> torch.Size:
+        """Shape of the activations."""
+        return state.low.shape
 
 
 def _middle(low: torch.Tensor, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

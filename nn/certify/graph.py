@@ -4,7 +4,8 @@ A bound on the difference between a network and its pruned copy is carried from 
 differs is how the bound looks (a number an activation, an interval) and what each kind of layer does
 to it. The walk is the same: the graph of the original network, with the layers of both at hand.
 Networks of linear layers, convolutions, batch normalisation, the usual activations, pooling, sums
-and concatenations are understood; anything else is refused by name, never passed over.
+and concatenations are understood, and reshapes by sizes of activations, as in ``x.view(x.size(0), -1)``;
+anything else is refused by name, never passed over.
 """
 
 from __future__ import annotations
@@ -97,6 +98,9 @@ class Domain(Protocol[S]):
     def join(self, function: Callable[[Sequence[torch.Tensor]], torch.Tensor], states: Sequence[S]) -> S:
         """Concatenation of several branches."""
 
+    def shape(self, state: S) -> torch.Size:
+        """Shape of the activations that the bound is about."""
+
 
 # Lipschitz constant, and whether the function is monotone. GELU and SiLU are neither 1-Lipschitz nor
 # monotone: their derivatives reach 1.1290 and 1.0999.
@@ -157,6 +161,8 @@ _SAME_FUNCTIONS = (
 )
 _DROPOUTS = (torch.nn.functional.dropout, torch.nn.functional.dropout2d)
 _SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+# What networks compute of the sizes of activations, for a reshape.
+_OF_SIZES = (operator.getitem, operator.add, operator.sub, operator.mul, operator.floordiv)
 
 
 def walk(original: torch.nn.Module, pruned: torch.nn.Module, domain: Domain[S], start: S) -> S:
@@ -201,6 +207,7 @@ class _Walk(Generic[S]):
     def __init__(self, before: torch.nn.Module, after: torch.nn.Module, domain: Domain[S]) -> None:
         self._before, self._after, self._domain = before, after, domain
         self._states: dict[torch.fx.Node, S] = {}
+        self._sizes: dict[torch.fx.Node, Any] = {}  # integers, and shapes
 
     def run(self, graph: torch.fx.Graph, start: S) -> S:
         started = False
@@ -213,12 +220,39 @@ class _Walk(Generic[S]):
                 (result,) = node.args
                 if not isinstance(result, torch.fx.Node):
                     raise ValueError("the network returns several values; the bound is defined for one")
-                return self._states[result]
+                return self._of(result, node)
             elif node.op == "call_module":
                 self._states[node] = self._module(node)
+            elif (size := self._size(node)) is not None:
+                self._sizes[node] = size
             else:
                 self._states[node] = self._function(node)
         raise ValueError("the network returns nothing")
+
+    def _size(self, node: torch.fx.Node) -> Any:
+        """Sizes of activations, and what is computed of them alone; None if the node is neither.
+
+        They depend on the shape of the input and on no value, so that they are the same in both networks.
+        """
+        target: Any = node.target
+        first = node.args[0] if node.args else None
+        if isinstance(first, torch.fx.Node) and first in self._states:
+            shape = self._domain.shape(self._states[first])
+            if target is getattr and node.args[1:] == ("shape",):
+                return shape
+            if node.op == "call_method" and target == "size":
+                dimension = _argument(node, "dim", 1)
+                return shape if dimension is None else shape[dimension]
+            if node.op == "call_method" and target in ("dim", "ndimension"):
+                return len(shape)
+        inputs = node.all_input_nodes
+        if target in _OF_SIZES and inputs and all(n in self._sizes for n in inputs):
+            return target(*self._resolved(node.args))
+        return None
+
+    def _resolved(self, values: Any) -> Any:
+        """Arguments with sizes in place of the nodes that compute them."""
+        return torch.fx.node.map_arg(values, lambda n: self._sizes.get(n, n))
 
     def _module(self, node: torch.fx.Node) -> S:
         name = str(node.target)
@@ -251,19 +285,19 @@ class _Walk(Generic[S]):
         target: Any = node.target
         nodes = [a for a in node.args if isinstance(a, torch.fx.Node)]
         if target in _SUMS and len(nodes) == 2 and "alpha" not in node.kwargs:
-            return self._domain.add([self._states[n] for n in nodes])
+            return self._domain.add([self._of(n, node) for n in nodes])
         if target in (torch.cat, torch.concat) and node.args and isinstance(node.args[0], (list, tuple)):
             parts: Any = node.args[0]
             rest = node.args[1:]
             return self._domain.join(
                 lambda tensors: torch.cat(list(tensors), *rest, **node.kwargs),  # type: ignore[arg-type]
-                [self._states[n] for n in parts],
+                [self._of(n, node) for n in parts],
             )
         state = self._state(node)
         if target in _DROPOUTS and _argument(node, "training", 2) is False:
             return state
         if target in _FUNCTIONS:
-            settings = {k: v for k, v in node.kwargs.items() if k != "inplace"}
+            settings = {k: v for k, v in node.kwargs.items() if k not in ("inplace", "input")}
             return self._activation(_FUNCTIONS[target](**settings), str(target), state)
         function = self._bound(node)
         if target in _MAX_POOL_FUNCTIONS:
@@ -273,16 +307,21 @@ class _Walk(Generic[S]):
         raise ValueError(f"{node.format_node()}: no bound is carried through {target}")
 
     def _state(self, node: torch.fx.Node) -> S:
-        first = node.args[0] if node.args else None
-        others = [a for a in (*node.args[1:], *node.kwargs.values()) if isinstance(a, torch.fx.Node)]
-        if not isinstance(first, torch.fx.Node) or others:
-            raise ValueError(f"{node.format_node()}: shapes or values computed on the way are not followed")
-        return self._states[first]
+        first = node.args[0] if node.args else node.kwargs.get("input")
+        if any(n is not first and n not in self._sizes for n in node.all_input_nodes):
+            raise ValueError(f"{node.format_node()}: values computed on the way are not followed")
+        return self._of(first, node)
 
-    @staticmethod
-    def _bound(node: torch.fx.Node) -> Linear:
+    def _of(self, value: Any, user: torch.fx.Node) -> S:
+        """The bound on an activation."""
+        if not isinstance(value, torch.fx.Node) or value not in self._states:
+            raise ValueError(f"{user.format_node()}: {value} is no activation that a bound is known of")
+        return self._states[value]
+
+    def _bound(self, node: torch.fx.Node) -> Linear:
         """The node as a function of its first argument."""
-        rest, keywords = node.args[1:], node.kwargs
+        rest = self._resolved(node.args[1:])
+        keywords = {k: v for k, v in self._resolved(node.kwargs).items() if node.args or k != "input"}
         target: Any = node.target
         if node.op == "call_method":
             return lambda x: getattr(x, target)(*rest, **keywords)

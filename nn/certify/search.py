@@ -5,12 +5,15 @@ the order of the candidates, from large to small, and the statement to prove are
 data are looked at; candidates are tested in that order until the first one fails. If the returned
 network violated the statement, then the first bad candidate of the order was accepted, and that has
 probability at most one minus the confidence: no correction for the number of candidates is needed
-(fixed-sequence testing). Bisecting, or skipping a failed candidate, would void this.
+(fixed-sequence testing). Bisecting, or skipping a failed candidate, would void this; stopping early,
+for whatever reason, does not. A candidate that cannot be made, since a solver fails on it say, therefore
+ends the search as a failed one does, with a warning.
 """
 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +28,7 @@ from nn.calibration import Calibration
 from nn.certify.errors import OutputError
 from nn.certify.held_out import HeldOut, errors_on
 from nn.guarantees.certificates import HeldOutLimit
+from nn.plans import PruningWarning
 
 __all__ = ["Certified", "refuse_overlap", "smallest_certified"]
 
@@ -112,6 +116,14 @@ def smallest_certified(
         If there are too few examples to certify even a network without a failure.
     AssumptionError
         If the first candidate fails already.
+    Exception
+        Whatever the first candidate raises, if it cannot be made or run.
+
+    Warns
+    -----
+    PruningWarning
+        If a later candidate raises. The search ends there, and what was certified before is returned:
+        the smallest network of a shorter sequence.
     """
     examples = sum(batch.size for batch in certification)
     needed = HeldOutLimit().examples(budget.violation, budget.confidence)
@@ -122,8 +134,19 @@ def smallest_certified(
         )
     best: tuple[Any, HeldOut] | None = None
     for candidate in budget.sequence():
-        pruned = prune_to(candidate)
-        evidence = budget.test(original, pruned.model, certification)
+        try:
+            pruned = prune_to(candidate)
+            evidence = budget.test(original, pruned.model, certification)
+        except Exception as error:  # a method may raise anything, and what is certified must not be lost
+            if best is None:
+                raise
+            warnings.warn(
+                f"the search for the smallest certified network ended at {candidate!r}, which raised "
+                f"{type(error).__name__}: {error}; returned is the last network certified before",
+                PruningWarning,
+                stacklevel=3,
+            )
+            break
         if evidence is None:
             break
         best = pruned, evidence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nn.edges.corenet import Amplification, CoreNet
+from nn.edges.dead_units import CleanUp, without_dead_units
 from nn.edges.feedback import Feedback
 from nn.edges.gradients import SNIP, GraSP, Taylor
 from nn.edges.magnitude import Magnitude
@@ -19,6 +20,7 @@ __all__ = [
     "Adaptive",
     "Amplification",
     "BestPath",
+    "CleanUp",
     "CoreNet",
     "Deterministic",
     "Exponential",
@@ -36,4 +38,5 @@ __all__ = [
     "Taylor",
     "Transfer",
     "Wanda",
+    "without_dead_units",
 ]

@@ -5,8 +5,9 @@ asks for when there is a budget: those exceed the size of any real network by ma
 (:meth:`CoreNet.sizes` shows them). The proportions between the sides of a layer are the theorem's.
 
 Its refinements are choices here, each on its own: sure inclusion of sensitive edges comes with every
-sampler but the published one (Q3, Q4); a side of which nothing would be saved is kept as it is; and
-:class:`Amplification` keeps the best of several draws.
+sampler but the published one (Q3, Q4); a side of which nothing would be saved is kept as it is;
+:class:`Amplification` keeps the best of several draws; and units that are dead in the end are taken out,
+exactly, by :func:`~nn.edges.dead_units.without_dead_units`, which is for the outcome of any method.
 
 Cost: one pass over the data (:mod:`nn.sensitivities`) and one draw a side; with amplification some thirty
 draws and a second pass.
@@ -35,7 +36,7 @@ from nn.edges._sides import Drawn, Sides, as_plan, draw, settle
 from nn.guarantees.corenet import AmplifiedSide, CoreNetConstants, CoreNetSide
 from nn.layers import EdgeLayer, find_layers
 from nn.method import Decision, Problem
-from nn.selection import Allocation, Uniform, split_alive
+from nn.selection import Allocation, Uniform, refuse_ranking, split_alive
 from nn.sensitivities import EdgeSensitivities, collect_sensitivities
 
 __all__ = ["Amplification", "CoreNet", "TheoreticalSize"]
@@ -136,6 +137,9 @@ class CoreNet:
     allocation: Allocation = Uniform()
     accuracy: Accuracy = Accuracy(0.5, 0.1)
     amplification: Amplification | None = None
+
+    def __post_init__(self) -> None:
+        refuse_ranking(self.allocation, self)
 
     def decide(self, problem: Problem) -> Decision:
         """Measure sensitivities, divide the budget, and draw."""

@@ -26,7 +26,7 @@ from nn.gram import Gram, check_ridge
 from nn.guarantees.reconstruction import HardFeedback
 from nn.method import Decision, Problem
 from nn.plans import LayerPlan
-from nn.selection import Allocation, Global, keep_best, split_alive
+from nn.selection import Allocation, Global, keep_best, refuse_ranking, split_alive
 
 __all__ = ["Feedback", "sweep"]
 
@@ -151,6 +151,7 @@ class Feedback:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ridge", check_ridge(self.ridge))
+        refuse_ranking(self.allocation, self)
         check_integer(self.sweeps, "sweeps", at_least=1)
 
     def decide(self, problem: Problem) -> Decision:

@@ -4,11 +4,16 @@ The comparators that look at labels. All three rank a weight by what its removal
 second order, to the loss (SNIP, Taylor) or to the squared norm of its gradient (GraSP); nothing is
 proved about the network that is left. Cost: one pass forward and backward over the data and step,
 twice that for GraSP.
+
+A network in half precision is differentiated in single precision, with the same weights: in
+float16 gradients below 6e-8 are zeros, and so would be the scores of most weights of a trained network.
+Its kept weights are those of the original, bit by bit; inputs in half precision are converted with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +32,16 @@ LossFunction = Callable[[Any, Any], torch.Tensor]
 # Wang, Zhang and Grosse 2020 divide the logits by this, so that the softmax is far from saturation.
 _TEMPERATURE = 200.0
 
+_HALVES = (torch.float16, torch.bfloat16)
+
 
 class _Gradients:
     """Gradients of the mean loss with respect to the weights of some layers."""
 
-    def __init__(self, problem: Problem, method: object, loss: LossFunction) -> None:
-        self._network, self._layers = problem.network, problem.layers
+    def __init__(
+        self, problem: Problem, method: object, loss: LossFunction, precision: torch.dtype | None
+    ) -> None:
+        self._network, self._layers, self._precision = problem.network, problem.layers, precision
         self._data: Calibration = problem.data(method)
         self._method, self._loss = method, loss
         for parameter in self._network.parameters():
@@ -47,7 +56,7 @@ class _Gradients:
         device = device_of(self._network)
         with evaluating(self._network), torch.enable_grad():
             for batch in self._data:
-                moved = batch.to(device)
+                moved = _in_precision(batch.to(device), self._precision)
                 value = self._value(moved)
                 gradients = torch.autograd.grad(
                     value, self._weights, create_graph=create_graph, allow_unused=True
@@ -116,13 +125,64 @@ class _Gradients:
         return [w.detach().double() for w in self._weights]
 
 
+@contextmanager
+def _widened(network: torch.nn.Module) -> Iterator[torch.dtype | None]:
+    """Single or double precision for a while, for a network with values in half precision.
+
+    Its tensors stay the same objects, and in the end have the precision that they had: values that were
+    in half precision, or were set to zero since, go back without rounding.
+
+    Yields
+    ------
+    torch.dtype or None
+        The precision, None if nothing was converted.
+    """
+    tensors = [t for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()]
+    before = [t.dtype for t in tensors]
+    if not set(before) & set(_HALVES):
+        yield None
+        return
+    precision = torch.float64 if torch.float64 in before else torch.float32
+    try:
+        for tensor in tensors:
+            tensor.data = tensor.data.to(precision)
+        yield precision
+    finally:
+        for tensor, own in zip(tensors, before, strict=True):
+            tensor.data = tensor.data.to(own)
+
+
+def _in_precision(batch: Batch, precision: torch.dtype | None) -> Batch:
+    """The batch with its floating-point values in a precision; None leaves them."""
+
+    def converted(value: Any) -> Any:
+        real = torch.is_tensor(value) and value.is_floating_point()
+        return value.to(precision) if real and precision is not None else value
+
+    return Batch(
+        tuple(converted(v) for v in batch.arguments),
+        {key: converted(v) for key, v in batch.keywords.items()},
+        converted(batch.target),
+    )
+
+
 def _decide(
-    problem: Problem, scores: Callable[[], Mapping[str, torch.Tensor]], allocation: Allocation, steps: int
+    problem: Problem,
+    method: SNIP | Taylor | GraSP,
+    loss: LossFunction,
+    scores: Callable[[_Gradients], Sequence[torch.Tensor]],
 ) -> Decision:
+    """Prune in steps by scores from the gradients of a loss."""
     weights = original_weights(problem)
     masks: Masks = problem.alive
-    for step in gradually(problem, lambda _: scores(), allocation, steps):
-        masks = step.after
+    with _widened(problem.network) as precision:
+        gradients = _Gradients(problem, method, loss, precision)
+
+        def now(_: Masks) -> Mapping[str, torch.Tensor]:
+            return gradients.named(scores(gradients))
+
+        for step in gradually(problem, now, method.allocation, method.steps):
+            masks = step.after
     return Decision(plans_for(weights, masks))
 
 
@@ -163,13 +223,12 @@ class SNIP:
 
     def decide(self, problem: Problem) -> Decision:
         """Rank by the absolute value of gradient times weight."""
-        gradients = _Gradients(problem, self, self.loss)
 
-        def scores() -> Mapping[str, torch.Tensor]:
+        def scores(gradients: _Gradients) -> Sequence[torch.Tensor]:
             pairs = zip(gradients.mean(), gradients.weights(), strict=True)
-            return gradients.named([(g * w).abs() for g, w in pairs])
+            return [(g * w).abs() for g, w in pairs]
 
-        return _decide(problem, scores, self.allocation, self.steps)
+        return _decide(problem, self, self.loss, scores)
 
 
 @dataclass(frozen=True)
@@ -201,13 +260,12 @@ class Taylor:
 
     def decide(self, problem: Problem) -> Decision:
         """Rank by the mean over batches of the squared product."""
-        gradients = _Gradients(problem, self, self.loss)
 
-        def scores() -> Mapping[str, torch.Tensor]:
+        def scores(gradients: _Gradients) -> Sequence[torch.Tensor]:
             pairs = zip(gradients.second_moment(), gradients.weights(), strict=True)
-            return gradients.named([g * w**2 for g, w in pairs])
+            return [g * w**2 for g, w in pairs]
 
-        return _decide(problem, scores, self.allocation, self.steps)
+        return _decide(problem, self, self.loss, scores)
 
 
 @dataclass(frozen=True)
@@ -247,13 +305,12 @@ class GraSP:
 
     def decide(self, problem: Problem) -> Decision:
         """Rank by weight times Hessian times gradient."""
-        gradients = _Gradients(problem, self, self._tempered)
 
-        def scores() -> Mapping[str, torch.Tensor]:
+        def scores(gradients: _Gradients) -> Sequence[torch.Tensor]:
             products = gradients.curvature_times(gradients.mean())
-            return gradients.named([h * w for h, w in zip(products, gradients.weights(), strict=True)])
+            return [h * w for h, w in zip(products, gradients.weights(), strict=True)]
 
-        return _decide(problem, scores, self.allocation, self.steps)
+        return _decide(problem, self, self._tempered, scores)
 
     def _tempered(self, output: Any, target: Any) -> torch.Tensor:
         """The loss of the logits divided by the temperature."""

@@ -1,7 +1,8 @@
 """Magnitude pruning: keep the largest weights. The comparator of every evaluation.
 
-Globally it is one threshold for all layers; uniformly, the same ratio in each. Nothing is proved
-about either. Cost: one selection among all weights.
+Globally it is one threshold for all layers; uniformly, the same ratio in each; with other allocations
+it is what is known as ERK and LAMP. Nothing is proved about any of them. Cost: one selection among all
+weights.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ class Magnitude:
     Parameters
     ----------
     allocation : Allocation
-        :class:`~nn.selection.Global`, one threshold for all layers, or
-        :class:`~nn.selection.Uniform`, the same ratio in every layer.
+        :class:`~nn.selection.Global`, one threshold for all layers;
+        :class:`~nn.selection.Uniform`, the same ratio in every layer; :class:`~nn.selection.ERK`; or
+        :class:`~nn.selection.LAMP`.
 
     Examples
     --------

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from nn.edges._searches import check_widths, decide
 from nn.gram import check_ridge
 from nn.method import Decision, Problem
-from nn.selection import Allocation, Global
+from nn.selection import Allocation, Global, refuse_ranking
 
 __all__ = ["BestPath", "OBSBackward"]
 
@@ -58,6 +58,7 @@ class OBSBackward:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ridge", check_ridge(self.ridge))
+        refuse_ranking(self.allocation, self)
 
     def decide(self, problem: Problem) -> Decision:
         """Follow backward paths and spend the budget along them."""
@@ -93,6 +94,7 @@ class BestPath:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ridge", check_ridge(self.ridge))
+        refuse_ranking(self.allocation, self)
 
     def decide(self, problem: Problem) -> Decision:
         """Follow both kinds of paths and spend the budget along the better one of each neuron."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from nn.edges._searches import check_widths, decide
 from nn.gram import check_ridge
 from nn.method import Decision, Problem
-from nn.selection import Allocation, Global
+from nn.selection import Allocation, Global, refuse_ranking
 
 __all__ = ["OLSForward"]
 
@@ -74,6 +74,7 @@ class OLSForward:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ridge", check_ridge(self.ridge))
+        refuse_ranking(self.allocation, self)
 
     def decide(self, problem: Problem) -> Decision:
         """Follow forward paths and spend the budget along them."""

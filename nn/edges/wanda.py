@@ -16,7 +16,7 @@ from nn.calibration import observe, reduce_sum
 from nn.layers import EdgeLayer
 from nn.method import Decision, Problem, kept_as_they_are
 from nn.plans import LayerPlan
-from nn.selection import Allocation, Uniform, largest_remainder, split_alive
+from nn.selection import Allocation, Uniform, largest_remainder, refuse_ranking, split_alive
 
 __all__ = ["Wanda"]
 
@@ -70,6 +70,10 @@ class Wanda:
 
     per_neuron: bool = True
     allocation: Allocation = Uniform()
+
+    def __post_init__(self) -> None:
+        if self.per_neuron:
+            refuse_ranking(self.allocation, self)
 
     def decide(self, problem: Problem) -> Decision:
         """Rank by the product."""

@@ -36,19 +36,21 @@ def _configurations() -> list[Any]:
 
 
 def _accumulate(  # noqa: PLR0913, PLR0917 - pointers and sizes, as a kernel takes them
-    a_ptr: Any,
-    b_ptr: Any,
-    r_ptr: Any,
-    batch: Any,
-    n_out: Any,
-    n_in: Any,
+    a_ptr: tl.tensor,
+    b_ptr: tl.tensor,
+    r_ptr: tl.tensor,
+    batch: tl.tensor,
+    n_out: tl.tensor,
+    n_in: tl.tensor,
     OUT: tl.constexpr,
     IN: tl.constexpr,
     STEP: tl.constexpr,
 ) -> None:
     """R = max(R, max_x b[x, :]^T a[x, :]) on one tile of OUT by IN."""
-    rows = tl.program_id(0) * OUT + tl.arange(0, OUT)
-    columns = tl.program_id(1) * IN + tl.arange(0, IN)
+    # One axis for both: a second one has 65,535 programs at most, too few for four million inputs.
+    program, tiles = tl.program_id(0), (n_out + OUT - 1) // OUT
+    rows = (program % tiles) * OUT + tl.arange(0, OUT)
+    columns = (program // tiles) * IN + tl.arange(0, IN)
     row_ok, column_ok = rows < n_out, columns < n_in
     # In 64 bits: a layer may have more than 2^31 weights.
     places = r_ptr + rows[:, None].to(tl.int64) * n_in + columns[None, :]
@@ -85,13 +87,15 @@ def on_device(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
     b : Tensor of shape (batch, n_out)
         On the same device, of the same precision.
     out : Tensor of shape (n_out, n_in)
-        Contiguous; changed in place.
+        Contiguous; changed in place. Without entries, or without examples, it stays as it is.
     """
     batch, n_in = a.shape
     n_out = b.shape[1]
+    if not (batch and n_in and n_out):  # a grid of no programs cannot be launched
+        return
 
-    def grid(tile: dict[str, int]) -> tuple[int, int]:
-        return triton.cdiv(n_out, tile["OUT"]), triton.cdiv(n_in, tile["IN"])
+    def grid(tile: dict[str, int]) -> tuple[int]:
+        return (triton.cdiv(n_out, tile["OUT"]) * triton.cdiv(n_in, tile["IN"]),)
 
     with torch.cuda.device(a.device):
         _tuned[grid](a.contiguous(), b.contiguous(), out, batch, n_out, n_in)

@@ -6,14 +6,20 @@ code under attack.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from nn.budgets import KeepRatio
 from nn.gram import Gram
+from nn.method import Method
+from nn.plans import LayerPlan
+from nn.pruning import prune
 from proofs_check.checks._networks import first_points, seed_of
 from proofs_check.workloads import Workload
 
@@ -26,6 +32,8 @@ __all__ = [
     "feed_back",
     "nested_errors",
     "orthogonal",
+    "patched",
+    "pruned",
     "small_units",
 ]
 
@@ -46,11 +54,14 @@ class Fed:
         Inputs that the calibration has not seen.
     ridge : float
         Relative, as everywhere.
+    images : array of shape (examples, channels, height, width), optional
+        What a convolution is fed, of which the inputs are the patches under a square kernel.
     """
 
     inputs: Matrix
     fresh: Matrix
     ridge: float
+    images: Matrix | None = None
 
     @cached_property
     def gram(self) -> Gram:
@@ -111,6 +122,36 @@ def fed(workload: Workload, width: int, *, ridge: float = 0.01, spread: float = 
     return Fed(active[::2], active[1::2], ridge)
 
 
+_CHANNELS, _SIDE, _KERNEL = 4, 3, 2  # 16 edges a filter, 4 patches an image
+
+
+def patched(workload: Workload, *, ridge: float = 0.01) -> Fed:
+    """Patches of small images, made of a workload's features: what the filters of a convolution see.
+
+    Neighbouring patches share pixels, and all pixels of a channel have one unit.
+
+    Parameters
+    ----------
+    workload : Workload
+        The points; every other one is kept for fresh images.
+    ridge : float
+        Relative ridge of H.
+    """
+    flat = fed(workload, _CHANNELS * _SIDE**2, spread=0.0)
+    units = np.exp(np.random.default_rng(seed_of(workload)).standard_normal(_CHANNELS))
+    images, fresh = (
+        half.reshape(-1, _CHANNELS, _SIDE, _SIDE) * units[:, None, None] for half in (flat.inputs, flat.fresh)
+    )
+    return Fed(_patches(images), _patches(fresh), ridge, images)
+
+
+def _patches(images: Matrix) -> Matrix:
+    """All patches of all images, their entries in the order of a filter's weights."""
+    windows = np.lib.stride_tricks.sliding_window_view(images, (_KERNEL, _KERNEL), axis=(2, 3))
+    ordered = windows.transpose(0, 2, 3, 1, 4, 5)  # examples, places, channels, entries of the kernel
+    return np.ascontiguousarray(ordered).reshape(-1, images.shape[1] * _KERNEL**2)
+
+
 def orthogonal(layer: Fed) -> Fed:
     """The same inputs made uncorrelated: equal contributions then attain the bound."""
     left = np.linalg.svd(layer.inputs, full_matrices=False)[0]
@@ -120,7 +161,42 @@ def orthogonal(layer: Fed) -> Fed:
 def small_units(layer: Fed) -> Fed:
     """The same inputs with eigenvalues of H below 1, where H and its inverse differ the other way."""
     factor = 0.5 / np.sqrt(np.linalg.eigvalsh(layer.matrix)[-1])
-    return Fed(factor * layer.inputs, factor * layer.fresh, layer.ridge)
+    images = None if layer.images is None else factor * layer.images
+    return replace(layer, inputs=factor * layer.inputs, fresh=factor * layer.fresh, images=images)
+
+
+def pruned(weights: Matrix, method: Method, layer: Fed, ratio: float) -> LayerPlan:
+    """What becomes of a layer with these weights, a convolution if it is fed images.
+
+    Parameters
+    ----------
+    weights : array of shape (neurons, m)
+        w.
+    method : Method
+        Any.
+    layer : Fed
+        The calibration data.
+    ratio : float
+        Weights to keep.
+
+    Returns
+    -------
+    LayerPlan
+        Its mask and weights of the shape of ``weights``.
+    """
+    neurons, edges = weights.shape
+    network: torch.nn.Linear | torch.nn.Conv2d
+    if layer.images is None:
+        data = layer.inputs
+        network = torch.nn.Linear(edges, neurons, bias=False, dtype=torch.float64)
+    else:
+        data, channels = layer.images, layer.images.shape[1]
+        kernel = math.isqrt(edges // channels)
+        network = torch.nn.Conv2d(channels, neurons, kernel, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        network.weight.copy_(torch.from_numpy(weights).reshape(network.weight.shape))
+    plan = prune(network, method, KeepRatio(ratio), calibration=[torch.from_numpy(data)]).plan.layers[""]
+    return LayerPlan(plan.keep.reshape(weights.shape), plan.weight.reshape(weights.shape), plan.certificates)
 
 
 def nested_errors(matrix: Matrix, weights: Matrix, order: Order) -> Matrix:

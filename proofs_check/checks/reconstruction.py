@@ -1,6 +1,7 @@
 """Attacks on weights refitted to calibration inputs: B1, B2, B3 and B5.
 
-Layers are fed rectified random features of a workload's points. For B1, B2 and B5 the worst weights of
+Layers are fed rectified random features of a workload's points, filters the patches of images made of
+them. For B1, B2 and B5 the worst weights of
 a neuron are searched for; for B3 the worst input is known.
 """
 
@@ -10,9 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from nn.budgets import KeepRatio
 from nn.edges import Magnitude
 from nn.edges._paths import backward_paths, forward_paths
 from nn.edges.feedback import Feedback, sweep
@@ -20,8 +19,6 @@ from nn.edges.obs import OBSBackward
 from nn.edges.ols import OLSForward
 from nn.guarantees.reconstruction import BackwardElimination, EveryInput, ForwardSelection, HardFeedback
 from nn.method import Method
-from nn.plans import LayerPlan
-from nn.pruning import prune
 from proofs_check.check import Check, Profile, Scenario
 from proofs_check.checks._networks import exact_scenario, seed_of, usable
 from proofs_check.checks._reconstruction import (
@@ -34,6 +31,8 @@ from proofs_check.checks._reconstruction import (
     feed_back,
     nested_errors,
     orthogonal,
+    patched,
+    pruned,
     small_units,
 )
 from proofs_check.workloads import Workload
@@ -119,7 +118,7 @@ class FrontDoor:
         random = np.random.default_rng(seed_of(self.workload)).lognormal(sigma=0.5, size=(8, _WIDTH))
         weights = random / np.sqrt(np.diagonal(self.layer.matrix))
         for ratio in (0.2, 0.5, 0.8):
-            plan = _pruned(weights, self.method, self.layer, ratio)
+            plan = pruned(weights, self.method, self.layer, ratio)
             new = plan.weight.numpy() if self.refitted else weights * plan.keep.numpy()
             bound = plan.certificates[0].bound
             assert bound is not None
@@ -128,26 +127,18 @@ class FrontDoor:
         return worst
 
 
-def _pruned(weights: Matrix, method: Method, layer: Fed, ratio: float) -> LayerPlan:
-    """What becomes of a linear layer with these weights."""
-    network = torch.nn.Linear(weights.shape[1], weights.shape[0], bias=False, dtype=torch.float64)
-    with torch.no_grad():
-        network.weight.copy_(torch.from_numpy(weights))
-    return prune(network, method, KeepRatio(ratio), calibration=[torch.from_numpy(layer.inputs)]).plan.layers[
-        ""
-    ]
-
-
 def _front_door(workload: Workload, method: Method, layer: Fed, *faults: tuple[str, str]) -> Scenario:
     broken = {fault: FrontDoor(workload, method, layer, refitted=False) for fault in faults}
-    return exact_scenario(workload, "front door", FrontDoor(workload, method, layer), broken)
+    name = "front door" if layer.images is None else "front door, filters"
+    return exact_scenario(workload, name, FrontDoor(workload, method, layer), broken)
 
 
 def _forward_scenarios(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
     for workload in usable(workloads, 5):
-        layer = fed(workload, _WIDTH)
+        linear, filters = fed(workload, _WIDTH), patched(workload)
         # Weights that nearly cancel come closest to the bound, but where that is near 1.
-        for name, level in (("all bounds", 1.0), ("bounds up to a half", 0.5)):
+        cases = {"all bounds": (linear, 1.0), "bounds up to a half": (linear, 0.5), "filters": (filters, 0.5)}
+        for name, (layer, level) in cases.items():
             honest = Worst(layer, Selected(layer, _forward, level))
             broken = {
                 _BY_WEIGHT: Worst(layer, Selected(layer, _by_weight, level)),
@@ -155,7 +146,8 @@ def _forward_scenarios(workloads: Sequence[Workload], profile: Profile) -> Itera
                 _NO_REFIT: Worst(layer, Selected(layer, _not_refitted, level)),
             }
             yield exact_scenario(workload, name, honest, broken)
-        yield _front_door(workload, OLSForward(layer.ridge), layer, _NO_REFIT)
+        for layer in (linear, filters):
+            yield _front_door(workload, OLSForward(layer.ridge), layer, _NO_REFIT)
 
 
 Elimination = Callable[[Fed, Matrix], tuple[Matrix, Matrix]]  # errors and the sums claimed for them
@@ -207,6 +199,8 @@ def _backward_scenarios(workloads: Sequence[Workload], profile: Profile) -> Iter
         usual, large = fed(workload, _WIDTH), fed(workload, _WIDTH, ridge=_LARGE_RIDGE)
         layers = {"usual ridge": (usual, 1.0), "orthogonal": (orthogonal(usual), 1.0)}
         layers["large ridge, bounds up to a half"] = (large, 0.5)
+        filters = patched(workload, ridge=_LARGE_RIDGE)
+        layers["filters, large ridge"] = (filters, 1.0)
         for name, (layer, level) in layers.items():
             broken = {
                 _NO_DIAGONAL: Worst(layer, Eliminated(layer, _without_diagonal, level=level)),
@@ -216,7 +210,8 @@ def _backward_scenarios(workloads: Sequence[Workload], profile: Profile) -> Iter
             yield exact_scenario(
                 workload, name, Worst(layer, Eliminated(layer, _backward, level=level)), broken
             )
-        yield _front_door(workload, OBSBackward(_LARGE_RIDGE), large)
+        for layer in (large, filters):
+            yield _front_door(workload, OBSBackward(_LARGE_RIDGE), layer)
 
 
 Limits = Callable[[Fed, Matrix, Matrix], Matrix]  # for inputs (v, m) and changes (neurons, m): (neurons, v)
@@ -276,15 +271,19 @@ def _unit(vectors: Matrix) -> Matrix:
 def _changes(layer: Fed, method: Method, seed: int) -> Matrix:
     """Old weights minus new ones; the method may be any."""
     weights = np.random.default_rng(seed).standard_normal((8, _WIDTH))
-    plan = _pruned(weights, method, layer, 0.5)
+    plan = pruned(weights, method, layer, 0.5)
     return np.asarray(weights - plan.weight.numpy())
 
 
 def _every_input(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
     for workload in usable(workloads, 5):
-        layer = small_units(fed(workload, _WIDTH))
-        methods: dict[str, Method] = {"refitted": OLSForward(), "magnitude": Magnitude()}
-        for name, method in methods.items():
+        linear, filters = small_units(fed(workload, _WIDTH)), small_units(patched(workload))
+        cases: dict[str, tuple[Fed, Method]] = {
+            "refitted": (linear, OLSForward()),
+            "magnitude": (linear, Magnitude()),
+            "filters, refitted": (filters, OLSForward()),
+        }
+        for name, (layer, method) in cases.items():
             changes = _changes(layer, method, seed_of(workload))
             broken = {
                 _NO_RIDGE: Changed(layer, changes, _no_ridge),
@@ -344,14 +343,14 @@ class Swept:
 
 def _feedback_scenarios(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
     for workload in usable(workloads, 5):
-        layer = fed(workload, _WIDTH)
-        broken = {
-            _NO_FEEDBACK: _worst_sweep(layer, _no_feedback),
-            _WRONG_SIGN: _worst_sweep(layer, _wrong_sign),
-            _NO_RIDGE_IN_H: _worst_sweep(layer, _no_ridge_in_h),
-        }
-        yield exact_scenario(workload, "worst weights", _worst_sweep(layer, _swept), broken)
-        yield _front_door(workload, Feedback(layer.ridge), layer, _NO_REFIT)
+        for name, layer in (("worst weights", fed(workload, _WIDTH)), ("filters", patched(workload))):
+            broken = {
+                _NO_FEEDBACK: _worst_sweep(layer, _no_feedback),
+                _WRONG_SIGN: _worst_sweep(layer, _wrong_sign),
+                _NO_RIDGE_IN_H: _worst_sweep(layer, _no_ridge_in_h),
+            }
+            yield exact_scenario(workload, name, _worst_sweep(layer, _swept), broken)
+            yield _front_door(workload, Feedback(layer.ridge), layer, _NO_REFIT)
 
 
 def _worst_sweep(layer: Fed, run: Sweep) -> Worst:

@@ -167,6 +167,112 @@ def test_networks_are_not_changed():
     assert all(torch.equal(v, pruned.state_dict()[k]) for k, v in before.items())
 
 
+class Reshaped(torch.nn.Module):
+    """A convolution, a way to flatten, a linear layer."""
+
+    def __init__(self, flatten, features: int = 36, pool=None) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.head = torch.nn.Linear(features, 3)
+        self.flatten, self.pool = flatten, pool or (lambda x: torch.nn.functional.max_pool2d(x, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(torch.nn.functional.relu(self.norm(self.conv(x))))
+        return self.head(self.flatten(x))
+
+
+FLATTENINGS = {
+    "view by size": lambda x: x.view(x.size(0), -1),
+    "view by all sizes": lambda x: x.view(x.size()[0], x.size(1) * x.size(2) * x.size(3)),
+    "view by named dimension": lambda x: x.view(x.size(dim=0), -1),
+    "reshape by shape": lambda x: x.reshape(x.shape[0], -1),
+    "reshape by a part of the shape": lambda x: x.reshape(x.shape[:1] + (-1,)),  # noqa: RUF005 - tracing knows no unpacking
+    "reshape by a quotient": lambda x: x.reshape(-1, x.shape[1] * (x.shape[-1] // 1) * x.shape[2]),
+    "torch.flatten": lambda x: torch.flatten(x, 1),
+    "torch.flatten by name": lambda x: torch.flatten(input=x, start_dim=1),
+    "method": lambda x: x.flatten(1),
+    "function of rank": lambda x: x.flatten(x.dim() - 3),
+}
+F = torch.nn.functional
+POOLS = {
+    "maximum": lambda x: F.max_pool2d(x, 2),
+    "maximum by name": lambda x: F.max_pool2d(input=x, kernel_size=2, stride=2),
+    "average": lambda x: F.avg_pool2d(x, 2),
+    "adaptive average": lambda x: F.adaptive_avg_pool2d(x, (3, 3)),
+    "adaptive average to one": lambda x: F.adaptive_avg_pool2d(x, 1),
+    "adaptive average module": torch.nn.AdaptiveAvgPool2d(1),
+    "adaptive maximum": lambda x: F.adaptive_max_pool2d(x, 1),
+    "mean": lambda x: x.mean((2, 3), keepdim=True),
+}
+
+
+def assert_bounds_hold(net: torch.nn.Module, shape: tuple[int, ...]) -> None:
+    for name, buffer in net.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.copy_(torch.rand_like(buffer) + 0.5)
+    pruned = nn.prune(net.eval(), nn.Random(), nn.KeepRatio(0.6), rng=0).model
+    x = torch.randn(16, *shape)
+    bound = additive(net, pruned, x)
+    found = difference(net, pruned, x)
+    assert bound.shape == found.shape
+    assert float(found.abs().max()) > 0.0
+    assert torch.all(found.abs() <= bound * (1.0 + ROUNDING) + ROUNDING)
+    centre = x.double()[:1]
+    least, most = interval(net, pruned, centre - 0.1, centre + 0.1)
+    inside = difference(net, pruned, centre + 0.1 * (2.0 * torch.rand(64, *shape, dtype=torch.float64) - 1.0))
+    assert torch.all((inside >= least - ROUNDING) & (inside <= most + ROUNDING))
+
+
+@pytest.mark.parametrize("kind", FLATTENINGS)
+def test_bounds_pass_every_way_to_flatten(kind: str):
+    torch.manual_seed(0)
+    assert_bounds_hold(Reshaped(FLATTENINGS[kind]), (1, 6, 6))
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_bounds_pass_every_pooling(kind: str):
+    torch.manual_seed(0)
+    features = 36 if kind in ("maximum", "maximum by name", "average", "adaptive average") else 4
+    assert_bounds_hold(Reshaped(lambda x: x.view(x.size(0), -1), features, POOLS[kind]), (1, 6, 6))
+
+
+def test_bounds_pass_residual_sums_of_any_kind():
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.add(x, F.relu(input=self.first(x)))
+            x = self.second(x).add(x) + x
+            return x.reshape(x.shape)
+
+    torch.manual_seed(0)
+    assert_bounds_hold(Block(), (6,))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x + x.size(0), "size"),
+        (lambda x: x.view(x.size(0), -1) * 2, "mul"),
+        (lambda x: x[:, :2], "getitem"),
+        (lambda x: x.relu_(), "relu_"),
+        (lambda x: x.to(x.device), "device|getattr"),
+        (lambda x: F.softmax(x, 1), "softmax"),
+        (lambda x: x.size(0), "size"),
+    ],
+)
+def test_function_that_is_not_understood_is_named(function, message: str):
+    class Then(torch.nn.Linear):
+        def forward(self, x: torch.Tensor):
+            return function(F.relu(x))
+
+    with pytest.raises(ValueError, match=message):
+        additive(Then(6, 6), Then(6, 6), torch.randn(2, 6))
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [

@@ -138,3 +138,59 @@ def test_outputs_that_cannot_be_tempered_are_refused():
     data = [(torch.randn(8, 5), torch.randint(3, (8,)))]
     with pytest.raises(ValueError, match="tuple"):
         nn.plan(Pair(5, 3), nn.GraSP(), nn.KeepRatio(0.5), calibration=data)
+
+
+METHODS = [nn.SNIP(), nn.Taylor(), nn.GraSP(), nn.SNIP(steps=3)]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_half_precision_is_ranked_as_its_weights_are_in_single(method, half: torch.dtype):
+    net = network().to(half)
+    single = copy.deepcopy(net).float()
+    data = [(x.to(half), y) for x, y in batches()]
+    plan = nn.plan(net, method, nn.KeepCount(12), calibration=data)
+    expected = nn.plan(single, method, nn.KeepCount(12), calibration=[(x.float(), y) for x, y in data])
+    for name, layer in plan.layers.items():
+        weight = net.get_submodule(name).weight
+        assert torch.equal(layer.keep, expected.layers[name].keep)
+        assert layer.weight.dtype == half
+        assert torch.equal(layer.weight[layer.keep], weight[layer.keep])
+    assert all(p.dtype == half for p in net.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_gradients_below_the_range_of_half_precision_still_rank(method):
+    # A network that is sure of its labels: in float16 all gradients are below the least number.
+    net = network().half()
+    with torch.no_grad():
+        net[2].bias.copy_(torch.tensor([30.0, 0.0, 0.0]))
+    x = batches()[0][0].half()
+    labels = torch.zeros(len(x), dtype=torch.int64)
+    value = cross_entropy(net(x), labels)
+    assert all(bool((g == 0).all()) for g in torch.autograd.grad(value, [net[0].weight, net[2].weight]))
+    plan = nn.plan(net, method, nn.KeepCount(12), calibration=[(x, labels)])
+    # Ties would keep the first weights of the network.
+    kept = torch.cat([layer.keep.reshape(-1) for layer in plan.layers.values()])
+    assert int(kept.sum()) == 12
+    assert not bool(kept[:12].all())
+
+
+def test_normalisation_in_half_precision_is_differentiated_and_left_as_it_was():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 3)
+    ).bfloat16()
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    pruned = nn.prune(
+        net, nn.SNIP(), nn.KeepRatio(0.5), calibration=[(x.bfloat16(), y) for x, y in batches()]
+    )
+    assert {p.dtype for p in pruned.model.parameters()} == {torch.bfloat16}
+    assert all(torch.equal(value, net.state_dict()[key]) for key, value in state.items())
+
+
+def test_refit_after_gradients_keeps_the_half_precision_of_the_layer():
+    net = network().bfloat16()
+    data = [(x.bfloat16(), y) for x, y in batches()]
+    plan = nn.plan(net, nn.Refit(nn.SNIP()), nn.KeepCount(12), calibration=data)
+    assert {layer.weight.dtype for layer in plan.layers.values()} == {torch.bfloat16}

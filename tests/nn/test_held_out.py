@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import nn
-from coresets import AssumptionError
+from coresets import AssumptionError, SolverError
 from nn.calibration import Calibration
 from nn.certify import (
     errors_on,
@@ -21,6 +22,7 @@ from nn.certify import (
     smallest_certified,
 )
 from nn.guarantees.certificates import HeldOutLimit
+from nn.method import Decision, Problem
 
 
 @given(st.integers(1, 2000), st.data())
@@ -120,6 +122,65 @@ def test_search_returns_the_last_network_before_the_first_failure():
     best, evidence = smallest_certified(Errs(0, 0.0), candidates_that_err(rates), BUDGET, Calibration([data]))
     assert best.model.coordinate == 1
     assert (evidence.violation, evidence.failures, evidence.examples) == (0.05, 0, 200)
+
+
+def candidates_that_break(at: int, error: Exception):
+    """Good candidates, of which one cannot be made."""
+    ratios = list(BUDGET.sequence())
+    tried = []
+
+    def prune_to(ratio: nn.KeepRatio) -> Candidate:
+        tried.append(ratios.index(ratio))
+        if tried[-1] == at:
+            raise error
+        return Candidate(Errs(tried[-1], 0.0))
+
+    return prune_to, tried
+
+
+def test_what_is_certified_survives_a_candidate_that_cannot_be_made():
+    data = Calibration([torch.rand(200, 9, generator=torch.Generator().manual_seed(0))])
+    prune_to, tried = candidates_that_break(4, SolverError("no convergence"))
+    with pytest.warns(nn.PruningWarning, match="SolverError: no convergence"):
+        best, evidence = smallest_certified(Errs(0, 0.0), prune_to, BUDGET, data)
+    assert best.model.coordinate == 3
+    assert evidence.failures == 0
+    assert tried == [0, 1, 2, 3, 4]  # nothing smaller is tried after it: that would be another sequence
+
+
+def test_error_of_the_first_candidate_is_raised_as_it_is():
+    data = Calibration([torch.rand(200, 9)])
+    with pytest.raises(SolverError, match="no convergence"):
+        smallest_certified(
+            Errs(0, 0.0), candidates_that_break(0, SolverError("no convergence"))[0], BUDGET, data
+        )
+
+
+@dataclass(frozen=True)
+class FailsBelow:
+    """Magnitude pruning that gives up at small counts."""
+
+    count: int
+
+    def decide(self, problem: Problem) -> Decision:
+        if sum(share.count for share in problem.shares) < self.count:
+            raise SolverError("too few weights for the solver")
+        return nn.Magnitude().decide(problem)
+
+
+def test_front_door_returns_the_last_certified_network_of_a_method_that_fails_at_small_ratios():
+    net, data = trained(), [two_blobs(400, 1)]
+    budget = nn.Certified(nn.ClassChange(), 0.0, violation=0.05)
+    free = nn.prune(net, nn.Magnitude(), budget, certification=data)
+    bound = free.plan.kept + 30
+    with pytest.warns(nn.PruningWarning, match=r"search .* ended at KeepRatio.*too few weights") as caught:
+        stopped = nn.prune(net, FailsBelow(bound), budget, certification=data)
+    assert caught[0].filename == __file__
+    assert bound <= stopped.plan.kept
+    # The candidate after it in the sequence is the one that failed.
+    ratios = [c.count(stopped.plan.total) for c in budget.sequence()]
+    assert ratios[ratios.index(stopped.plan.kept) + 1] < bound
+    assert stopped.certificates[0].details["violation"] == 0.05
 
 
 def test_fixed_sequence_keeps_its_level_where_taking_any_pass_does_not():

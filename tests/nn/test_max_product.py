@@ -107,6 +107,74 @@ def test_out_must_fit():
         max_product(a, b, out=torch.zeros(3, 4).t())
 
 
+def interpreted(monkeypatch: pytest.MonkeyPatch):
+    """Triton's kernel as its interpreter runs it on the host, with tiles of a test's choice."""
+    # That of version 3.5 fails with NumPy 2.4, and leaves the language patched.
+    triton = pytest.importorskip("triton", minversion="3.9")
+    from nn.kernels import _triton  # noqa: PLC0415 - the kernel exists with Triton only
+
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    kernel = triton.jit(_triton._accumulate)
+
+    def run(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, tile: tuple[int, int, int]) -> None:
+        rows, columns, step = tile
+        (batch, n_in), n_out = a.shape, b.shape[1]
+        programs = triton.cdiv(n_out, rows) * triton.cdiv(n_in, columns)
+        kernel[(programs,)](a, b, out, batch, n_out, n_in, OUT=rows, IN=columns, STEP=step)
+
+    return run
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tile", [(16, 32, 4), (32, 16, 1), (64, 128, 8)])
+# Below, at and above the tiles and the steps, in every direction.
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 16, 32), (4, 17, 33), (9, 50, 7), (8, 5, 70), (5, 64, 128)])
+def test_interpreted_triton_is_the_definition_at_every_edge(monkeypatch, dtype, tile, shape):
+    run = interpreted(monkeypatch)
+    a, b = pair(4, shape, dtype)
+    margin = 7  # entries before and after the result, which no program may touch
+    n_out, n_in = shape[1:]
+    memory = torch.full((n_out * n_in + 2 * margin,), -torch.inf, dtype=dtype)
+    memory[:margin], memory[-margin:] = 3.0, 4.0
+    out = memory[margin:-margin].view(n_out, n_in)
+    run(a, b, out, tile)
+    assert np.array_equal(out.numpy(), definition(a, b))
+    assert bool((memory[:margin] == 3.0).all() and (memory[-margin:] == 4.0).all())
+    before = out.clone()
+    run(-a, b, out, tile)  # a running maximum over both
+    assert torch.equal(out, torch.maximum(before, torch.from_numpy(definition(-a, b))))
+
+
+def test_interpreted_triton_keeps_zeros_and_negative_maxima(monkeypatch):
+    run = interpreted(monkeypatch)
+    a, b = -torch.rand(6, 5) - 0.5, torch.rand(6, 3) + 0.5
+    b[:, 1] = 0.0  # a side without a sum has the factor zero
+    out = torch.full((3, 5), -torch.inf)
+    run(a, b, out, (16, 16, 4))
+    assert np.array_equal(out.numpy(), definition(a, b))
+    assert bool((out[0] < 0).all() and (out[1] == 0).all())
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")  # one version announces a default
+@pytest.mark.parametrize("dtype", ["fp32", "fp64"])
+@pytest.mark.parametrize("one", [(), ("batch",), ("n_out",), ("n_in",)], ids=repr)
+def test_triton_compiles_without_a_device_and_keeps_small_numbers(dtype: str, one: tuple[str, ...]):
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget  # noqa: PLC0415 - there is no stub without Triton
+    from triton.compiler import ASTSource  # noqa: PLC0415
+
+    from nn.kernels import _triton  # noqa: PLC0415
+
+    # Sizes of 1 are constants to the compiler, as they are when the kernel is launched.
+    constants = {"OUT": 32, "IN": 64, "STEP": 4} | dict.fromkeys(one, 1)
+    sizes = dict.fromkeys(("batch", "n_out", "n_in"), "i32")
+    pointers = dict.fromkeys(("a_ptr", "b_ptr", "r_ptr"), "*" + dtype)
+    signature = pointers | sizes | dict.fromkeys(constants, "constexpr")
+    source = ASTSource(fn=triton.jit(_triton._accumulate), signature=signature, constexprs=constants)
+    code = triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    assert ".ftz" not in code  # subnormal products are not flushed to zero
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -118,3 +186,17 @@ def test_triton_is_the_definition(shape, dtype):
     assert torch.equal(found.cpu(), max_product(a, b))
     again = max_product(a.cuda(), b.cuda(), kernel=triton.on_device, out=found.clone())
     assert torch.equal(again, found)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("shape", [(2, 1, 9_000_000), (2, 0, 3), (2, 3, 0), (0, 3, 3)])
+def test_triton_takes_wide_and_empty_layers(shape):
+    triton = pytest.importorskip("nn.kernels._triton")
+    a, b = pair(5, shape)
+    out = torch.zeros(shape[1:], device="cuda")
+    triton.on_device(a.cuda(), b.cuda(), out)
+    expected = torch.zeros(shape[1:])
+    if out.numel() and shape[0]:
+        expected = max_product(a, b, out=expected)
+    assert torch.equal(out.cpu(), expected)

@@ -188,6 +188,49 @@ def test_saved_network_gives_bit_equal_outputs(tmp_path: Path, dtype: torch.dtyp
         assert torch.equal(nn.masks.mask_of(loaded.get_submodule(name)), layer.keep)
 
 
+PRECISIONS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("saved", PRECISIONS)
+@pytest.mark.parametrize("own", PRECISIONS)
+def test_network_of_another_precision_is_refused_by_the_name_of_a_tensor(tmp_path: Path, saved, own):
+    pruned = nn.prune(conv_net(saved), nn.Magnitude(), nn.KeepRatio(0.3))
+    pruned.save(tmp_path / "net.safetensors")
+    network = conv_net(own)
+    if saved == own:
+        nn.load_pruned(tmp_path / "net.safetensors", network)
+        return
+    with pytest.raises(ValueError, match=rf"'0\.weight' in {saved}.*network\.to\({saved}\)"):
+        nn.load_pruned(tmp_path / "net.safetensors", network)
+    assert all(p.dtype == own for p in network.parameters())
+
+
+def test_a_buffer_of_another_precision_is_refused_like_a_weight(tmp_path: Path):
+    pruned = nn.prune(conv_net(), nn.Magnitude(), nn.KeepRatio(0.3))
+    pruned.save(tmp_path / "net.safetensors")
+    network = conv_net()
+    network[1].running_var = network[1].running_var.double()
+    with pytest.raises(
+        ValueError, match=r"'1\.running_var' in torch\.float32, the network in torch\.float64"
+    ):
+        nn.load_pruned(tmp_path / "net.safetensors", network)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_statistics_and_counters_of_normalisation_are_saved_bit_by_bit(tmp_path: Path, dtype: torch.dtype):
+    net = conv_net(dtype)
+    net[1](net[0](IMAGES.to(dtype)))  # in training mode, so that the statistics move
+    pruned = nn.prune(net.eval(), nn.Random(), nn.KeepRatio(0.3), rng=0)
+    pruned.save(tmp_path / "net.safetensors")
+    loaded = nn.load_pruned(tmp_path / "net.safetensors", conv_net(dtype).eval())
+    for name, buffer in pruned.model.named_buffers():
+        assert torch.equal(loaded.get_buffer(name), buffer), name
+        assert loaded.get_buffer(name).dtype == buffer.dtype, name
+    assert int(loaded[1].num_batches_tracked) == 1
+    images = IMAGES.to(dtype)
+    assert torch.equal(loaded(images), pruned.model(images))
+
+
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path):
     pruned = nn.prune(conv_net(), nn.Magnitude(), nn.KeepRatio(0.3))
     path = tmp_path / "net.safetensors"

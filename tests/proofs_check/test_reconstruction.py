@@ -20,6 +20,8 @@ from proofs_check.checks._reconstruction import (  # noqa: E402
     fed,
     feed_back,
     nested_errors,
+    patched,
+    small_units,
 )
 from proofs_check.checks.reconstruction import CHECKS  # noqa: E402
 from proofs_check.judge import ScenarioTest, run_scenario  # noqa: E402
@@ -117,6 +119,18 @@ def test_inputs_are_non_negative_and_halved():
     assert data.inputs.min() >= 0.0
     assert data.inputs.shape[1] == 6
     assert abs(len(data.inputs) - len(data.fresh)) <= 1
+
+
+def test_patches_are_those_that_torch_unfolds_and_keep_their_units():
+    layer = patched(adversarial()[0])
+    images = torch.from_numpy(layer.images)
+    unfolded = torch.nn.functional.unfold(images, 2).transpose(1, 2).reshape(-1, 16).numpy()
+    np.testing.assert_array_equal(layer.inputs, unfolded)
+    small = small_units(layer)
+    factor = small.inputs[layer.inputs > 0] / layer.inputs[layer.inputs > 0]
+    np.testing.assert_allclose(factor, factor[0], rtol=1e-12)
+    np.testing.assert_allclose(small.images, factor[0] * layer.images, rtol=1e-12)
+    assert small.ridge == layer.ridge
 
 
 @pytest.fixture(scope="module")
