@@ -1,17 +1,14 @@
 """Accuracy and layer errors of pruned networks against the share of weights kept, without retraining.
 
-    python -m examples.edge_pruning --out docs/figures/edge_pruning
+    python -m examples.edge_pruning --out OUT
     python -m examples.edge_pruning --images mnist --data-dir DIR --out OUT
 
 Every combination of seed, method and keep ratio is one record in ``records.json``; a run that was
-interrupted goes on where it stopped. ``table.md`` and ``accuracy.png`` are made from the records.
+interrupted goes on where it stopped. ``table.md`` and a plot for each image set are made from the records.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import time
 import warnings
@@ -24,43 +21,20 @@ import torch
 from tqdm import tqdm
 
 import nn
-from coresets._files import write_atomically
-from examples.images import ImageSet, load_images
-from examples.networks import NETWORKS, accuracy, train
+from examples.edge_methods import STYLES, methods
+from examples.images import ImageSet
+from examples.networks import NETWORKS, accuracy
+from examples.records import Record, Trained, batches, parser, read_records, run, write_records
 from nn.certify.graph import in_float64
-from nn.edges import Hybrid, Randomised
 from nn.layers import find_layers
 
 RATIOS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
 
 
-def methods(images: ImageSet) -> dict[str, Any]:
-    """The methods compared, by the names in tables."""
-    return {
-        "random": nn.Random(),
-        "magnitude, uniform": nn.Magnitude(nn.Uniform()),
-        "magnitude, global": nn.Magnitude(),
-        "SynFlow": nn.SynFlow(input_shape=images.shape),
-        "SNIP": nn.SNIP(),
-        "GraSP": nn.GraSP(),
-        "Taylor": nn.Taylor(),
-        "Wanda": nn.Wanda(),
-        "CoreNet": nn.CoreNet(),
-        "SiPP, deterministic": nn.SiPP(),
-        "SiPP, randomised": nn.SiPP(Randomised()),
-        "SiPP, hybrid": nn.SiPP(Hybrid()),
-        "magnitude, global, refitted": nn.Refit(nn.Magnitude()),
-        "Wanda, refitted": nn.Refit(nn.Wanda()),
-        "feedback, refitted": nn.Refit(nn.Feedback()),
-        "OLS forward": nn.OLSForward(max_edges=4096),
-        "OBS backward": nn.OBSBackward(max_edges=4096),
-        "best path": nn.BestPath(max_edges=4096),
-    }
-
-
 def layer_errors(network: torch.nn.Module, pruned: torch.nn.Module, images: torch.Tensor) -> dict[str, float]:
     """Relative error of every layer's output, without its bias, at the original network's activations."""
-    before, after = in_float64(network), find_layers(in_float64(pruned))
+    # Copies with masks baked in, and in single precision again, which is fast and enough for a plot.
+    before, after = in_float64(network).float(), find_layers(in_float64(pruned).float())
     errors: dict[str, float] = {}
 
     def look(name: str) -> Any:
@@ -74,58 +48,60 @@ def layer_errors(network: torch.nn.Module, pruned: torch.nn.Module, images: torc
 
     for name, layer in find_layers(before).items():
         layer.module.register_forward_hook(look(name))
-    before(images.double())
+    before(images)
     return errors
 
 
 def study(
-    images: ImageSet, network_name: str, *, seeds: int, steps: int, ratios: Sequence[float], out: Path
-) -> list[dict[str, Any]]:
-    """All records, those on disk included."""
-    path = out / "records.json"
-    records: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    images: ImageSet, trained: Trained, cells: Sequence[tuple[int, str, float]], fixed: Record, path: Path
+) -> None:
+    """Add the records of the cells, of seed, method and ratio, that are missing on disk."""
+    records = read_records(path)
     done = {(r["images"], r["network"], r["seed"], r["method"], r["keep_ratio"]) for r in records}
-    chosen = methods(images)
-    batches = list(zip(*(part.split(128) for part in images.calibration), strict=True))
-    grid = [(s, m, r) for s in range(seeds) for m in chosen for r in ratios]
-    left = [cell for cell in grid if (images.name, network_name, *cell) not in done]
-    networks: dict[int, torch.nn.Module] = {}
-    for seed, method, ratio in tqdm(left, desc=f"{images.name}, {network_name}", disable=None):
-        if seed not in networks:
-            torch.manual_seed(seed)
-            networks[seed] = NETWORKS[network_name](images)
-            train(networks[seed], images, seed=seed, steps=steps)
-        network = networks[seed]
+    left = [cell for cell in cells if (fixed["images"], fixed["network"], *cell) not in done]
+    original: dict[int, float] = {}
+    for seed, method, ratio in tqdm(left, desc=f"{fixed['images']}, {fixed['network']}", disable=None):
+        network = trained(seed)
+        if seed not in original:
+            original[seed] = accuracy(network, images.test)
+        chosen = methods(images, network)
+        if method not in chosen:
+            continue
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", nn.PruningWarning)
-            pruned = nn.prune(network, chosen[method], nn.KeepRatio(ratio), calibration=batches, rng=seed)
+            pruned = nn.prune(
+                network,
+                chosen[method],
+                nn.KeepRatio(ratio),
+                calibration=batches(images.calibration),
+                rng=seed,
+            )
         records.append(
             {
-                "images": images.name,
-                "network": network_name,
+                **fixed,
                 "seed": seed,
                 "method": method,
                 "keep_ratio": ratio,
                 "kept": pruned.plan.kept,
                 "seconds": time.perf_counter() - start,
                 "accuracy": accuracy(pruned.model, images.test),
-                "original_accuracy": accuracy(network, images.test),
+                "original_accuracy": original[seed],
                 "worst_layer_error": max(layer_errors(network, pruned.model, images.test[0][:512]).values()),
             }
         )
-        write_atomically(path, lambda file: file.write((json.dumps(records, indent=1) + "\n").encode()))
-    return records
+        write_records(path, records)
 
 
-def table(records: Sequence[dict[str, Any]]) -> str:
+def table(records: Sequence[Record]) -> str:
     """Mean accuracy and its standard deviation over seeds, one row a method."""
     lines = []
-    for images, network in sorted({(r["images"], r["network"]) for r in records}):
+    for images, network in panels(records):
         own = [r for r in records if (r["images"], r["network"]) == (images, network)]
         ratios = sorted({r["keep_ratio"] for r in own}, reverse=True)
         original = mean(r["original_accuracy"] for r in own)
-        lines += [f"{images}, {network} ({original:.1%} before pruning)", ""]
+        seeds = len({r["seed"] for r in own})
+        lines += [f"{images}, {network} ({original:.1%} before pruning, {seeds} seeds)", ""]
         lines += ["| method | " + " | ".join(f"{ratio:.0%}" for ratio in ratios) + " |"]
         lines += ["|---|" + "---:|" * len(ratios)]
         for method in [m for m in STYLES if any(r["method"] == m for r in own)]:
@@ -139,50 +115,34 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-# Colour, line style and width: what rebuilds layers stands out, the floor and magnitude are black.
-STYLES: dict[str, tuple[str, str, float]] = {
-    "random": ("black", ":", 1.2),
-    "magnitude, uniform": ("black", "--", 1.2),
-    "magnitude, global": ("black", "-", 1.6),
-    "magnitude, global, refitted": ("tab:gray", "-", 1.6),
-    "SynFlow": ("tab:red", "-", 1.2),
-    "SNIP": ("tab:red", "--", 1.2),
-    "GraSP": ("tab:red", ":", 1.2),
-    "Taylor": ("tab:red", "-.", 1.2),
-    "Wanda": ("tab:brown", "--", 1.2),
-    "Wanda, refitted": ("tab:brown", "-", 1.6),
-    "CoreNet": ("tab:purple", ":", 1.2),
-    "SiPP, deterministic": ("tab:purple", "--", 1.2),
-    "SiPP, randomised": ("tab:purple", "-", 1.2),
-    "SiPP, hybrid": ("tab:purple", "-.", 1.2),
-    "feedback, refitted": ("tab:green", "-", 1.8),
-    "OLS forward": ("tab:blue", "--", 1.8),
-    "OBS backward": ("tab:orange", "-", 1.8),
-    "best path": ("tab:blue", "-", 2.2),
-}
+def panels(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Image sets and networks, the bundled set first."""
+    found = {(r["images"], r["network"]) for r in records}
+    return sorted(found, key=lambda panel: (panel[0] != "digits", panel))
 
 
-def plot(records: Sequence[dict[str, Any]], path: Path) -> None:
+def plot(records: Sequence[Record], images: str, path: Path) -> None:
     """Accuracy and worst layer error against keep ratio, one line a method, bands over seeds."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - of the extra "plots"
 
-    panels = sorted({(r["images"], r["network"]) for r in records})
-    figure = Figure(figsize=(12.0, 3.8 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), 2, squeeze=False)
-    for row, (images, network) in zip(axes, panels, strict=True):
-        own = [r for r in records if (r["images"], r["network"]) == (images, network)]
+    own = [r for r in records if r["images"] == images]
+    networks = [network for _, network in panels(own)]
+    figure = Figure(figsize=(12.0, max(5.4, 3.8 * len(networks))), layout="constrained")
+    axes = figure.subplots(len(networks), 2, squeeze=False)
+    for row, network in zip(axes, networks, strict=True):
+        drawn = [r for r in own if r["network"] == network]
         for axis, key, label in zip(
             row, ("accuracy", "worst_layer_error"), ("test accuracy", "worst layer error"), strict=True
         ):
-            _lines(axis, own, key)
+            _lines(axis, drawn, key)
             axis.set(xlabel="share of weights kept", ylabel=label, title=f"{images}, {network}")
         row[1].set_yscale("log")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=9)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=80)
 
 
-def _lines(axis: Any, records: Sequence[dict[str, Any]], key: str) -> None:
+def _lines(axis: Any, records: Sequence[Record], key: str) -> None:
     """One panel, the largest ratio on the left."""
     for method, (colour, style, width) in STYLES.items():
         own = [r for r in records if r["method"] == method]
@@ -203,37 +163,35 @@ def _lines(axis: Any, records: Sequence[dict[str, Any]], key: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study and write records, table and plot."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", nargs="+", default=["digits"], help="digits, or archives of --data-dir")
-    parser.add_argument("--networks", nargs="+", default=sorted(NETWORKS), choices=sorted(NETWORKS))
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("CORESETS_DATA"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=1500, help="training steps of 128 images")
-    parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS, help="shares of weights to keep")
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    records: list[dict[str, Any]] = []
-    directory = None if arguments.data_dir is None else Path(arguments.data_dir)
-    for name in arguments.images:
-        try:
-            images = load_images(name, directory)
-        except (FileNotFoundError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        for network in arguments.networks:
-            records = study(
-                images,
-                network,
-                seeds=arguments.seeds,
-                steps=arguments.steps,
-                ratios=arguments.ratios,
-                out=arguments.out,
-            )
+    """Run the study and write records, table and plots."""
+    arguments = parser(__doc__.splitlines()[0])
+    arguments.add_argument(
+        "--networks", nargs="+", default=["lenet-300-100", "small-conv-net"], choices=sorted(NETWORKS)
+    )
+    arguments.add_argument(
+        "--ratios", type=float, nargs="+", default=RATIOS, help="shares of weights to keep"
+    )
+    arguments.add_argument("--methods", nargs="+", default=list(STYLES), choices=list(STYLES))
+    arguments.add_argument("--calibration", type=int, help="at most so many calibration images")
+    arguments.add_argument("--test", type=int, help="at most so many test images")
+    given = arguments.parse_args(argv)
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / "records.json"
+    cells = [(s, m, r) for s in range(given.seeds) for m in given.methods for r in given.ratios]
+
+    def one(images: ImageSet) -> None:
+        fewer = images.first(calibration=given.calibration, test=given.test)
+        for network in given.networks:
+            fixed = {"images": images.name, "network": network}
+            study(fewer, Trained(images, network, given.steps), cells, fixed, path)
+
+    if (code := run(given, one)) != 0:
+        return code
+    records = read_records(path)
     text = table(records)
-    (arguments.out / "table.md").write_text(text, encoding="utf-8")
-    plot(records, arguments.out / "accuracy.png")
+    (given.out / "table.md").write_text(text, encoding="utf-8")
+    for images in dict.fromkeys(name for name, _ in panels(records)):
+        plot(records, images, given.out / f"accuracy-{images}.png")
     print(text)
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,20 @@ class ImageSet:
     def classes(self) -> int:
         """Number of classes."""
         return int(self.train[1].max()) + 1
+
+    def to(self, device: str) -> ImageSet:
+        """The same on another device."""
+        parts = (self.train, self.calibration, self.certification, self.test)
+        return ImageSet(self.name, *((x.to(device), y.to(device)) for x, y in parts))
+
+    def first(self, *, calibration: int | None = None, test: int | None = None) -> ImageSet:
+        """With at most so many images to calibrate on and to test on; they are in no particular order."""
+        cut = {"calibration": calibration, "test": test}
+        return replace(self, **{part: _cut(getattr(self, part), n) for part, n in cut.items()})
+
+
+def _cut(part: tuple[torch.Tensor, torch.Tensor], n: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    return part[0][:n], part[1][:n]
 
 
 def load_images(name: str, data_dir: Path | None) -> ImageSet:

@@ -39,7 +39,7 @@ def test_study_writes_records_table_and_plot_and_resumes(tmp_path: Path, capsys:
     assert {record["method"] for record in records} == set(edge_pruning.STYLES)
     assert {record["kept"] for record in records} == {round(0.3 * (64 * 300 + 300 * 100 + 100 * 10))}
     assert "| best path |" in (tmp_path / "table.md").read_text()
-    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+    assert (tmp_path / "accuracy-digits.png").stat().st_size > 10_000
     # As if it had been interrupted: what is there stays, bit for bit, and the rest is done again.
     (tmp_path / "records.json").write_text(json.dumps(records[:-1]))
     assert run(tmp_path, "0.3") == 0
