@@ -159,6 +159,27 @@ def measure_memory(cases: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
     return records
 
 
+def plot(path: Path, growth: Sequence[dict[str, Any]]) -> None:
+    """Draw the time over the batch and over the edges, beside straight lines of slope one."""
+    import matplotlib as mpl  # noqa: PLC0415 - optional
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
+    for axis, key, fixed, value in ((axes[0], "batch", "width", 1024), (axes[1], "edges", "batch", 512)):
+        points = sorted({r[key]: r["ms"] for r in growth if r[fixed] == value}.items())
+        last, cost = points[-1]
+        axis.loglog(*zip(*points, strict=True), "o-", label="measured")
+        axis.loglog([x for x, _ in points], [cost * x / last for x, _ in points], "k:", label="linear")
+        axis.set_xlabel(f"{key} ({fixed} {value})")
+        axis.set_xticks([x for x, _ in points], [f"{x:,}" for x, _ in points])
+        axis.minorticks_off()
+    axes[0].set_ylabel("milliseconds, signed, one thread")
+    axes[0].legend()
+    figure.savefig(path)
+
+
 def _table(title: str, records: Sequence[dict[str, Any]]) -> str:
     cells = [list(records[0])] + [
         [f"{value:.3g}" if isinstance(value, float) else str(value) for value in record.values()]
@@ -177,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9, help="timed calls a cell")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    parser.add_argument("--plot", type=Path, help="draw the growth with batch and edges")
     arguments = parser.parse_args(argv)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -189,6 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(_table("Sensitivities over a forward pass, one thread", kernels))
     print(_table("\nGrowth with batch and width, signed", growth))
     print(_table("\nPeak memory over weights, activations and sensitivities", memory))
+    if arguments.plot is not None:
+        plot(arguments.plot, growth)
     if arguments.out is not None:
         machine = {
             "python": platform.python_version(),

@@ -26,7 +26,7 @@ extensions = [
     "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
-exclude_patterns = ["_build", "studies/*/table.md"]
+exclude_patterns = ["_build", "studies/*/table.md", "studies/*/chosen.md"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3

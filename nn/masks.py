@@ -96,6 +96,11 @@ def bake_in(network: torch.nn.Module) -> Mapping[str, torch.Tensor]:
     -------
     mapping of str to Tensor of bool
         The masks that were there, by layer name.
+
+    Raises
+    ------
+    ValueError
+        If another tensor of a masked layer is parametrised, too.
     """
     removed: dict[str, torch.Tensor] = {}
     for name, module in list(network.named_modules()):
@@ -113,13 +118,20 @@ def _take_off(module: torch.nn.Module) -> None:
     from the class, which deep copies share, so all copies of the module would lose their weight.
     """
     masked: Any = module  # a parametrised class is made at run time, so types know nothing of it
+    others = [name for name in masked.parametrizations if name != "weight"]
+    if others:
+        raise ValueError(
+            f"a masked layer, {type(module).__bases__[0].__name__}, has other parametrised tensors "
+            f"({', '.join(others)}); make them plain first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
     requires_grad = bool(masked.parametrizations.weight.original.requires_grad)
     weight = torch.nn.Parameter(masked.weight.detach().clone(), requires_grad=requires_grad)
-    others = dict(module._parameters)  # noqa: SLF001 - the order of parameters is part of a module
+    rest = dict(module._parameters)  # noqa: SLF001 - the order of parameters is part of a module
     del module.parametrizations
     module.__class__ = type(module).__bases__[0]
-    for key in others:
+    for key in rest:
         del module._parameters[key]  # noqa: SLF001
     module.register_parameter("weight", weight)
-    for key, parameter in others.items():
+    for key, parameter in rest.items():
         module.register_parameter(key, parameter)

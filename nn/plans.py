@@ -137,7 +137,8 @@ class Plan:
         Returns
         -------
         torch.nn.Module
-            On the same device, in the same precision and training mode.
+            On the same device, in the same precision and training mode. Layers that are not in the plan
+            keep the masks that they had.
 
         Raises
         ------
@@ -150,7 +151,7 @@ class Plan:
             If a layer keeps no weight, or the plan changes nothing.
         """
         pruned = copied(network)
-        bake_in(pruned)
+        masks = dict(bake_in(pruned))
         modules = dict(pruned.named_modules())
         changed = False
         for name, layer in self.layers.items():
@@ -163,7 +164,8 @@ class Plan:
                 new = layer.weight.to(device=weight.device, dtype=weight.dtype)
                 changed = changed or not torch.equal(new, weight)
                 weight.copy_(new)
-        put_on(pruned, {name: layer.keep for name, layer in self.layers.items()})
+        # Masks of layers that are not in the plan stay on.
+        put_on(pruned, masks | {name: layer.keep for name, layer in self.layers.items()})
         self._warn(changed)
         return pruned
 

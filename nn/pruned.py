@@ -103,8 +103,10 @@ class Pruned:
         The keys are those of the plain network's state dict after ``state:``, so the weights can also be
         read without this library; masks are stored beside them, and the class of the network is not.
         """
-        tensors = {f"state:{key}": value for key, value in self.finalize().state_dict().items()}
-        tensors |= {f"keep:{name}": layer.keep for name, layer in self.plan.layers.items()}
+        plain = copy.deepcopy(self.model)
+        masks = bake_in(plain)  # those of earlier plans, too
+        tensors = {f"state:{key}": value for key, value in plain.state_dict().items()}
+        tensors |= {f"keep:{name}": keep for name, keep in masks.items()}
         record = {
             "format": _FORMAT,
             "certificates": [c.to_dict() for c in self.certificates],

@@ -214,13 +214,14 @@ def prune(
             raise ValueError(f"{budget!r} needs certification=..., examples that pruning does not see")
         held = Calibration.of(certification)
         data = None if calibration is None else Calibration.of(calibration)
-        refuse_overlap(data, held)
         generator = None if rng is None else host_generator(rng)  # all candidates draw from one
 
         def candidate(ratio: Budget) -> Pruned | Shrunk:
             return _pruned(plan(model, method, ratio, calibration=data, blocks=blocks, rng=generator), model)
 
-        found, evidence = smallest_certified(model, candidate, budget, held)
+        with torch.random.fork_rng():  # loaders draw from torch's own generator, even unshuffled ones
+            refuse_overlap(data, held)
+            found, evidence = smallest_certified(model, candidate, budget, held)
         certified: Pruned | Shrunk = found.with_certificates(evidence.certificate)
         return certified
     if certification is not None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.fx
 
-__all__ = ["check_faithful", "check_pair", "traced"]
+__all__ = ["check_faithful", "check_pair", "has_hooks", "traced"]
 
 # Settings that change nothing in evaluation mode, where results are not written over their inputs.
 _INERT = ("inplace", "p")
@@ -107,11 +107,17 @@ def check_faithful(network: torch.nn.Module, inputs: torch.Tensor) -> None:
 
 def _refuse_hooks(network: torch.nn.Module) -> None:
     for name, module in network.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - there is no public way to ask
+        if has_hooks(module):
             raise ValueError(
-                f"{name.removeprefix('0.')!r} has forward hooks, which may change what passes; remove them "
-                "from a copy of the network"
+                f"{name.removeprefix('0.')!r} has forward hooks, or a forward of its own, which may change "
+                "what passes; remove them from a copy of the network"
             )
+
+
+def has_hooks(module: torch.nn.Module) -> bool:
+    """Whether a module may compute something else than its class: by hooks, or a ``forward`` of its own."""
+    hooks = module._forward_hooks or module._forward_pre_hooks  # noqa: SLF001 - there is no public way to ask
+    return bool(hooks) or "forward" in vars(module)
 
 
 def _refuse_other_graph(graph: torch.fx.Graph, other: torch.fx.Graph) -> None:
@@ -153,6 +159,9 @@ def _refuse_overwritten(network: torch.nn.Module, graph: torch.fx.Graph) -> None
         inputs = node.all_input_nodes
         shares = inputs and (_overwrites(network, node) or _is_view(network, node))
         memory[node] = memory[inputs[0]] if shares else node
+    for node in graph.nodes:
+        if node.kwargs.get("out") is not None:
+            raise ValueError(f"{node.format_node()} writes over {node.kwargs['out']}; leave out=... away")
     for node in filter(lambda n: _overwrites(network, n), graph.nodes):
         for other in graph.nodes:
             for value in other.all_input_nodes:

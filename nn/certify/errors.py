@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from coresets._validate import check_real
+from coresets._validate import check_integer, check_real
 
 __all__ = ["ClassChange", "OutputDifference", "OutputError"]
 
@@ -61,10 +61,16 @@ class OutputDifference:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """Whether the predicted class, the largest output along the last axis, changes: 0 or 1.
+    """Whether the predicted class, that of the largest output, changes: 0 or 1.
 
     With more than one prediction an example, as in segmentation, the share of them that change. A
     network with a single output has no classes; write an error of your own for its threshold.
+
+    Parameters
+    ----------
+    axis : int, optional
+        Axis of the classes, not 0. By default the last one, and to be given for outputs of four axes or
+        more, which may be images with their channels first.
 
     Examples
     --------
@@ -74,20 +80,37 @@ class ClassChange:
     tensor([1.], dtype=torch.float64)
     """
 
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.axis is not None and check_integer(self.axis, "axis", at_least=-16) == 0:
+            raise ValueError("axis = 0 is that of the examples; pass the axis of the classes, such as 1")
+
+    def __repr__(self) -> str:
+        return "ClassChange()" if self.axis is None else f"ClassChange(axis={self.axis})"
+
     def __call__(self, original: torch.Tensor, pruned: torch.Tensor) -> torch.Tensor:
         """Errors of all examples, in float64.
 
         Raises
         ------
         ValueError
-            If there are fewer than two classes, of which the largest would never change.
+            If the axis is not clear or not there, or has fewer than two classes, of which the largest
+            would never change.
         """
-        if original.dim() < 2 or original.shape[-1] < 2:
+        axis, axes = -1 if self.axis is None else self.axis, original.dim()
+        if self.axis is None and axes > 3:
             raise ValueError(
-                f"outputs of shape {tuple(original.shape)} have no two classes along their last axis; "
-                "measure OutputDifference(...), or an error of your own"
+                f"outputs of shape {tuple(original.shape)} may have their classes along the last axis or "
+                "another; pass ClassChange(axis=1) for channels first, or ClassChange(axis=-1)"
             )
-        changed = original.argmax(dim=-1) != pruned.argmax(dim=-1)
+        if axes < 2 or not -axes < axis < axes or original.shape[axis] < 2:
+            place = "last axis" if axis == -1 else f"axis {axis}"
+            raise ValueError(
+                f"outputs of shape {tuple(original.shape)} have no two classes along their {place}; measure "
+                "OutputDifference(...), or an error of your own"
+            )
+        changed = original.argmax(dim=axis) != pruned.argmax(dim=axis)
         # A pruned output that is not a number predicts nothing.
-        lost = torch.isnan(pruned).any(dim=-1)
+        lost = torch.isnan(pruned).any(dim=axis)
         return (changed | lost).double().reshape(original.shape[0], -1).mean(dim=1)

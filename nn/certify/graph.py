@@ -11,6 +11,7 @@ anything else is refused by name, never passed over.
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,8 @@ _FUNCTIONS: Mapping[Any, type[torch.nn.Module]] = {
     "tanh": torch.nn.Tanh,
     "sigmoid": torch.nn.Sigmoid,
 }
+# Softplus with its usual settings falls by 2.1e-9, which counts as rounding.
+_SMALL_JUMP = 1e-8
 _MAX_POOLS = (torch.nn.MaxPool1d, torch.nn.MaxPool2d, torch.nn.AdaptiveMaxPool2d)
 _MAX_POOL_FUNCTIONS = (
     torch.nn.functional.max_pool1d,
@@ -274,7 +277,7 @@ class _Walk(Generic[S]):
             return self._domain.activation(module, 1.0, module.negative_slope >= 0.0, state)
         if isinstance(module, torch.nn.ELU) and 0.0 <= module.alpha <= 1.0:
             return self._domain.activation(module, 1.0, True, state)
-        if isinstance(module, torch.nn.Softplus) and (module.beta <= 0.0 or module.threshold < 20.0):
+        if isinstance(module, torch.nn.Softplus) and _jump(module) > _SMALL_JUMP:
             raise ValueError(f"{name!r} is {module}, which jumps where it turns into the identity")
         for kind, (lipschitz, monotone) in _ACTIVATIONS.items():
             if isinstance(module, kind):
@@ -326,6 +329,11 @@ class _Walk(Generic[S]):
         if node.op == "call_method":
             return lambda x: getattr(x, target)(*rest, **keywords)
         return lambda x: target(x, *rest, **keywords)
+
+
+def _jump(module: torch.nn.Softplus) -> float:
+    """By how much it falls where it turns into the identity."""
+    return math.log1p(math.exp(-module.threshold)) / module.beta if module.beta > 0.0 else math.inf
 
 
 def _argument(node: torch.fx.Node, name: str, position: int) -> Any:

@@ -88,7 +88,8 @@ def errors_on(
         If there are no data, an output of the original network is not finite, the outputs differ in
         shape, or there is not one output and one error an example.
     """
-    return torch.cat(list(_errors(original, pruned, Calibration.of(data), error)))
+    with torch.random.fork_rng():  # loaders draw from torch's own generator, even unshuffled ones
+        return torch.cat(list(_errors(original, pruned, Calibration.of(data), error)))
 
 
 def _errors(

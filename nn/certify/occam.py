@@ -10,11 +10,13 @@ parameters, and buffers such as the running statistics of normalisation, in full
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 
 from coresets._validate import check_integer, check_open_unit, check_probability
 from coresets.certificate import Certificate
+from coresets.errors import AssumptionError
 from nn.guarantees.certificates import OccamBound
 from nn.layers import find_layers
 from nn.masks import bake_in
@@ -32,13 +34,18 @@ def description_bits(network: torch.nn.Module, bits_per_value: int | None = None
         Pruned, masked or not.
     bits_per_value : int, optional
         Bits with which a value is written, if the network has been quantised to so many; those of its
-        type by default.
+        type by default. What the bits stand for must have been fixed before the examples were seen.
 
     Returns
     -------
     int
         Over all neurons, the number of bits for the count of edges kept, and for each of them place and
         value; and the value of every other parameter and of every buffer.
+
+    Raises
+    ------
+    AssumptionError
+        If a tensor has more different values than so many bits can tell apart.
 
     Examples
     --------
@@ -58,6 +65,8 @@ def description_bits(network: torch.nn.Module, bits_per_value: int | None = None
     plain = copied(network)
     bake_in(plain)
     layers = find_layers(plain)
+    if bits_per_value is not None:
+        _refuse_more_values(plain, bits_per_value, {name: layer.weight for name, layer in layers.items()})
     total = 0
     for layer in layers.values():
         groups, neurons, edges = layer.shape
@@ -68,6 +77,19 @@ def description_bits(network: torch.nn.Module, bits_per_value: int | None = None
     coded = {id(layer.module.weight) for layer in layers.values()}
     others = (t for t in (*plain.parameters(), *plain.buffers()) if id(t) not in coded)
     return total + sum(other.numel() * width(other) for other in others)
+
+
+def _refuse_more_values(network: torch.nn.Module, bits: int, weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise if values cannot have been written with so many bits; zeros of a coded weight are not written."""
+    coded = {f"{name}.weight".removeprefix(".") for name in weights}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        different = torch.unique(tensor.detach())
+        count = int((different != 0).sum()) if name in coded else different.numel()
+        if count > 2**bits:
+            raise AssumptionError(
+                f"{name!r} has {count} different values, which {bits} bits cannot tell apart; quantise the "
+                "network first, or leave bits_per_value away"
+            )
 
 
 def occam(

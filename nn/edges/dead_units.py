@@ -7,7 +7,8 @@ and their weights for it can go. Each may make further units dead, in both direc
 clean-up that goes with CoreNet, for the outcome of any method.
 
 Where a constant cannot be folded it stays: if the reader has no bias, or pads with zeros next to a
-constant that is none, so that its filters see another value at the border. Units whose outputs go
+constant that is none, so that its filters see another value at the border. Layers that are called
+several times, or share their bias, are left alone. Units whose outputs go
 anywhere but through activations, normalisation, pooling and flattening into layers are left alone.
 
 Cost: a forward pass of one batch for each round, and as many rounds as layers at most.
@@ -24,7 +25,7 @@ import torch
 import torch.fx
 
 from nn.calibration import device_of, evaluating
-from nn.certify._pairs import check_faithful, traced
+from nn.certify._pairs import check_faithful, has_hooks, traced
 from nn.certify.graph import in_float64
 from nn.layers import EdgeLayer, find_layers
 from nn.masks import bake_in, put_on
@@ -63,7 +64,7 @@ def without_dead_units(network: torch.nn.Module, example: torch.Tensor) -> Clean
         Pruned, masked or not; not changed. Its graph must not depend on values.
     example : Tensor
         A batch of inputs, which tells shapes and the values of constants; its own values do not
-        matter.
+        matter, but the result is for inputs of this shape, in batches of any size.
 
     Returns
     -------
@@ -113,8 +114,11 @@ def without_dead_units(network: torch.nn.Module, example: torch.Tensor) -> Clean
 
 def _refuse_hooks(network: torch.nn.Module) -> None:
     for name, module in network.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:  # noqa: SLF001 - there is no public way to ask
-            raise ValueError(f"{name!r} has forward hooks, which may change what passes; remove them first")
+        if has_hooks(module):
+            raise ValueError(
+                f"{name!r} has forward hooks, or a forward of its own, which may change what passes; remove "
+                "them first"
+            )
 
 
 def _sorted(units: Mapping[str, set[int]]) -> dict[str, tuple[int, ...]]:
@@ -185,10 +189,12 @@ class _Work:
         called = Counter(node.target for node in self._graph.nodes if node.op == "call_module")
         # Of other layers the weight is used twice, or by something that is no call of the layer.
         read = {str(node.target).rpartition(".")[0] for node in self._graph.nodes if node.op == "get_attr"}
+        # A bias that another module has, too, cannot take up a constant for one of them.
+        owners = Counter(id(p) for _, p in self._root.named_parameters(remove_duplicate=False))
         self._layers = {
             name: layer
             for name, layer in find_layers(self._root).items()
-            if called[name] == 1 and name not in read
+            if called[name] == 1 and name not in read and owners[id(layer.module.bias)] < 2
         }
         self.gone: dict[str, torch.Tensor] = {}
         self.dropped: dict[str, int] = defaultdict(int)

@@ -56,6 +56,8 @@ class _Gradients:
         device = device_of(self._network)
         with evaluating(self._network), torch.enable_grad():
             for batch in self._data:
+                if not batch.size:  # its mean loss is none
+                    continue
                 moved = _in_precision(batch.to(device), self._precision)
                 value = self._value(moved)
                 gradients = torch.autograd.grad(
@@ -114,6 +116,8 @@ class _Gradients:
             for mean, tensor in zip(total, tensors, strict=True):
                 mean.add_(tensor.detach().double(), alpha=size)
         everywhere = int(reduce_sum(torch.tensor(count, device=device_of(self._network))))
+        if not everywhere:
+            raise ValueError(f"{self._method!r} was given empty batches only; pass at least one example")
         return [reduce_sum(t) / everywhere for t in total]
 
     def named(self, tensors: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:

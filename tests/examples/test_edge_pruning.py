@@ -78,3 +78,17 @@ def test_missing_and_foreign_archives_are_one_line_errors(tmp_path: Path, capsys
         arguments = ["--images", name, "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
         assert edge_pruning.main(arguments) == 2
         assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_choice_is_made_on_validation_images_and_its_loss_on_test_images():
+    fixed = {"images": "digits", "network": "lenet-300-100", "keep_ratio": 0.1, "original_accuracy": 0.9}
+    figures = {"magnitude, global": ((0.5, 0.8), (0.6, 0.8)), "best path": ((0.9, 0.88), (0.5, 0.9))}
+    records = [
+        {**fixed, "seed": seed, "method": method, "validation": validation, "accuracy": accuracy}
+        for method, both in figures.items()
+        for seed, (validation, accuracy) in enumerate(both)
+    ]
+    # Losses of 2 and 10 points: mean 6, deviation 4 sqrt(2), and 12.706 of it over sqrt(2).
+    row = "| 10% | best path (1), magnitude, global (1) | 6.00 ± 50.82 | 10.00 ± 0.00 |"
+    assert row in edge_pruning.chosen(records)
+    assert not edge_pruning.chosen(records[::2])  # one seed has no interval

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 
 import pytest
 import torch
@@ -165,3 +166,73 @@ def test_box_is_formed_in_double_precision():
         second.weight.fill_(2.0)
     # In single precision 1e8 + 1 is 1e8.
     assert interval_certificate(first, second, torch.tensor([[1e8]]), 1.0).value == 1e8 + 1.0
+
+
+class Unseen(torch.nn.Module):
+    """Adds to a value in place, which tracing records as a sum that leaves it as it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+        self.outer = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)
+        y = x
+        y += torch.relu(y)
+        return self.outer(x + y)
+
+
+class Out(Unseen):
+    """The same by an argument, which tracing shows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inner(x)
+        y = torch.add(x, torch.relu(x), out=x)
+        return self.outer(x + y)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_sum_in_place_is_seen_although_all_is_zero_in_the_middle_of_the_box(sign: float):
+    net = Unseen()
+    torch.nn.init.constant_(net.inner.weight, sign)
+    ones = torch.ones(1, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="something else than its graph"):
+        interval(net, moved(net), -ones, ones)
+
+
+def test_results_that_are_written_over_an_argument_are_refused():
+    net, ones = Out().requires_grad_(False), torch.ones(1, 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"leave out=\.\.\. away"):
+        additive(net, moved(net), ones)
+
+
+def test_a_layer_with_a_forward_of_its_own_is_refused_by_name():
+    net = torch.nn.Sequential(linear(), torch.nn.ReLU(), linear(2))
+
+    def fivefold(self: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+        return 5.0 * torch.nn.functional.linear(x, self.weight, self.bias)
+
+    net[2].forward = types.MethodType(fivefold, net[2])
+    with pytest.raises(ValueError, match="'2' has forward hooks, or a forward of its own"):
+        additive(net, moved(net), X)
+
+
+@pytest.mark.parametrize("beta", [1e-7, 0.05])
+def test_a_softplus_that_jumps_at_its_threshold_is_refused(beta: float):
+    net = torch.nn.Sequential(linear(), torch.nn.Softplus(beta=beta))
+    with pytest.raises(ValueError, match="jumps"):
+        additive(net, moved(net), X)
+
+
+def test_boxes_that_are_none_are_refused():
+    net = linear()
+    for inputs, radius in ((X[:0], 0.1), (X, -0.1)):
+        with pytest.raises(ValueError, match="give no box"):
+            interval_certificate(net, moved(net), inputs, radius)
+
+
+def test_bounds_say_that_they_are_about_double_precision():
+    net = torch.nn.Linear(4, 3).to(torch.bfloat16)
+    for found in (additive_certificate(net, moved(net), [X]), interval_certificate(net, moved(net), X, 0.1)):
+        assert found.statement.endswith("both computed in double precision")

@@ -316,3 +316,25 @@ def test_clean_up_follows_corenet_and_changes_no_output():
     clean = without_dead_units(pruned.model, data[0])
     assert sum(clean.dropped.values()) > 0
     assert_same(pruned.model, clean.model, (6,))
+
+
+class SharedBias(torch.nn.Module):
+    """Two layers with weights of their own and one bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.one = torch.nn.Linear(4, 5), torch.nn.Linear(5, 5)
+        self.other, self.head = torch.nn.Linear(5, 5), torch.nn.Linear(5, 2)
+        self.other.bias = self.one.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.other(torch.tanh(self.one(torch.relu(self.first(x)))))))
+
+
+def test_a_bias_that_two_layers_share_takes_up_no_constant_and_loses_none():
+    torch.manual_seed(0)
+    net = SharedBias().double()
+    with torch.no_grad():
+        net.first.weight[0], net.first.bias[0] = 0.0, 1.0  # a constant for `one`
+        net.other.weight[:, 2] = 0.0  # a unit of `one` that nobody reads
+    assert_same(net, without_dead_units(net, torch.zeros(1, 4, dtype=torch.float64)).model, (4,))

@@ -194,3 +194,16 @@ def test_refit_after_gradients_keeps_the_half_precision_of_the_layer():
     data = [(x.bfloat16(), y) for x, y in batches()]
     plan = nn.plan(net, nn.Refit(nn.SNIP()), nn.KeepCount(12), calibration=data)
     assert {layer.weight.dtype for layer in plan.layers.values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("method", [nn.SNIP(), nn.Taylor(), nn.GraSP()], ids=repr)
+def test_an_empty_batch_counts_for_nothing(method):
+    torch.manual_seed(0)
+    net, inputs, labels = torch.nn.Linear(6, 3), torch.randn(20, 6), torch.randint(3, (20,))
+    whole, empty = (inputs, labels), (inputs[:0], labels[:0])
+    plans = [
+        nn.plan(net, method, nn.KeepRatio(0.5), calibration=data) for data in ([whole], [empty, whole, empty])
+    ]
+    assert torch.equal(plans[0].layers[""].keep, plans[1].layers[""].keep)
+    with pytest.raises(ValueError, match="empty batches only"):
+        nn.plan(net, method, nn.KeepRatio(0.5), calibration=[empty])

@@ -316,3 +316,35 @@ def test_overlap_is_found_in_mappings_with_inputs_that_all_examples_share():
     refuse_overlap(Calibration([batch(x[:5])]), Calibration([batch(x[5:])]))
     with pytest.raises(ValueError, match="certification example 4"):
         refuse_overlap(Calibration([batch(x[:5])]), Calibration([batch(x[5:9]), batch(x[4:5])]))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_loaders_leave_the_random_state_of_the_caller_alone(shuffle: bool):
+    torch.manual_seed(0)
+    net, inputs = torch.nn.Linear(8, 3), torch.randn(300, 8)
+
+    def loader(part: torch.Tensor) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(part), batch_size=50, shuffle=shuffle
+        )
+
+    budget = nn.Certified(nn.ClassChange(), 0.0, violation=0.9, candidates=3, smallest=0.5)
+    data, fresh = loader(inputs[:100]), loader(inputs[100:])
+    state = torch.get_rng_state()
+    pruned = nn.prune(net, nn.Magnitude(), budget, calibration=data, certification=fresh)
+    held_out(net, pruned.model, fresh)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_classes_of_images_are_those_of_the_axis_that_is_named():
+    before = torch.tensor([[[[5.0, 1.0]], [[4.0, 2.0]]]])  # one example, two channels, one by two pixels
+    after = torch.tensor([[[[5.0, 1.0]], [[6.0, 2.0]]]])  # at the left pixel the other class wins
+    with pytest.raises(ValueError, match=r"pass ClassChange\(axis=1\) for channels first"):
+        nn.ClassChange()(before, after)
+    assert nn.ClassChange(axis=1)(before, after).tolist() == [0.5]
+    assert nn.ClassChange(axis=-1)(before, after).tolist() == [0.0]
+    assert repr(nn.ClassChange(axis=1)) == "ClassChange(axis=1)"
+    with pytest.raises(ValueError, match="axis of the classes"):
+        nn.ClassChange(axis=0)
+    with pytest.raises(ValueError, match="no two classes along their axis 4"):
+        nn.ClassChange(axis=4)(before, after)

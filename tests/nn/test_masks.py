@@ -116,3 +116,16 @@ def test_masks_of_two_networks_are_independent():
     assert not mask_of(first[0]).any()
     assert mask_of(second[0]).all()
     assert keep.all()
+
+
+def test_a_masked_layer_with_another_parametrised_tensor_is_refused_before_it_is_taken_apart():
+    class Negative(torch.nn.Module):
+        def forward(self, bias: torch.Tensor) -> torch.Tensor:
+            return -bias
+
+    net, _ = masked()
+    parametrize.register_parametrization(net[0], "bias", Negative())
+    before = net(torch.ones(1, 5))
+    with pytest.raises(ValueError, match="other parametrised tensors \\(bias\\)"):
+        bake_in(net)
+    assert torch.equal(net(torch.ones(1, 5)), before)
