@@ -12,7 +12,7 @@ import operator
 from typing import Any, SupportsIndex
 
 import numpy as np
-from array_api_compat import array_namespace, device, is_array_api_obj
+from array_api_compat import array_namespace, device, is_array_api_obj, is_dask_array
 
 __all__ = [
     "as_array",
@@ -49,6 +49,11 @@ def plain_array(value: object, name: str) -> Array:
         raise TypeError(f"{name} is a masked array; pass {name}.filled(...), or the unmasked rows alone")
     if hasattr(value, "toarray"):  # SciPy's sparse matrices, which NumPy would wrap as one object
         raise TypeError(f"{name} is a sparse {type(value).__name__}; pass {name}.toarray()")
+    if is_dask_array(value):
+        raise TypeError(
+            f"{name} is a Dask array, which is not in memory; pass {name}.compute(), or reduce it where it "
+            "is with coresets.distributed"
+        )
     if is_array_api_obj(value) and not isinstance(value, (np.ndarray, np.generic)):
         tensor: Any = value
         return tensor.detach() if getattr(tensor, "requires_grad", False) else tensor

@@ -132,7 +132,10 @@ class Calibration:
             empty = False
             yield self.split(batch)
         if empty:
-            raise ValueError("the calibration data are empty, or an iterator that has been used up")
+            raise ValueError(
+                "the calibration data are empty, or an iterator that has been used up; pass a list of "
+                "batches or a DataLoader"
+            )
 
 
 class Collector(Protocol):

@@ -97,7 +97,9 @@ def plan(
         return plan_units(model, method, budget, calibration=calibration, blocks=blocks, rng=rng)
     if blocks is not None:
         raise TypeError(f"blocks are for methods that remove units, and {method!r} removes single weights")
-    if isinstance(method, type) or not isinstance(method, Method):
+    if isinstance(method, type):
+        raise TypeError(f"method = {method!r} is a class; pass an object of it, such as {method.__name__}()")
+    if not isinstance(method, Method):
         raise TypeError(f"method = {method!r}; pass a pruning method, such as Magnitude()")
     divided = shares(budget, layer_sizes(model))
     names = [name for share in divided for name in share.layers]

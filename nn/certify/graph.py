@@ -204,6 +204,11 @@ def in_float64(network: torch.nn.Module) -> torch.nn.Module:
     return plain
 
 
+def _shown(name: str) -> str:
+    """A layer by its own name: the networks are walked inside a sequence of one."""
+    return name.removeprefix("0.")
+
+
 class _Walk(Generic[S]):
     """The state at every node of the graph."""
 
@@ -264,7 +269,10 @@ class _Walk(Generic[S]):
         layers = _affine(before), _affine(after)
         if layers[0] is not None and layers[1] is not None:
             if layers[0].weight.shape != layers[1].weight.shape:
-                raise ValueError(f"layer {name!r} has another shape in the pruned network")
+                raise ValueError(
+                    f"layer {_shown(name)!r} has another shape in the pruned network; of a network with "
+                    "fewer units pass plan.masked(network), which computes the same in the original shape"
+                )
             return self._domain.affine(layers[0], layers[1], state)
         if isinstance(before, _SAME) and getattr(before, "divisor_override", None) is None:
             return self._domain.same(before, state)
@@ -278,11 +286,11 @@ class _Walk(Generic[S]):
         if isinstance(module, torch.nn.ELU) and 0.0 <= module.alpha <= 1.0:
             return self._domain.activation(module, 1.0, True, state)
         if isinstance(module, torch.nn.Softplus) and _jump(module) > _SMALL_JUMP:
-            raise ValueError(f"{name!r} is {module}, which jumps where it turns into the identity")
+            raise ValueError(f"{_shown(name)!r} is {module}, which jumps where it turns into the identity")
         for kind, (lipschitz, monotone) in _ACTIVATIONS.items():
             if isinstance(module, kind):
                 return self._domain.activation(module, lipschitz, monotone, state)
-        raise ValueError(f"{name!r} is a {type(module).__name__}, through which no bound is carried")
+        raise ValueError(f"{_shown(name)!r} is a {type(module).__name__}, through which no bound is carried")
 
     def _function(self, node: torch.fx.Node) -> S:
         target: Any = node.target

@@ -10,6 +10,7 @@ from nn.guarantees.certificates import (
     IntervalDeviation,
     OccamBound,
 )
+from nn.guarantees.chains import PrunedInOrder
 from nn.guarantees.conformal import ConformalFactor
 from nn.guarantees.corenet import AmplifiedSide, ConditionEstimate, CoreNetSide, NetworkCompression
 from nn.guarantees.edges import (
@@ -26,6 +27,25 @@ from nn.guarantees.edges import (
     TruncatedLayer,
 )
 from nn.guarantees.flow import FlowConservation, FlowCut, FlowSteps
+from nn.guarantees.greedy import GreedyHull, UnitSelection
+from nn.guarantees.ispasp import (
+    BlockPursuit,
+    CoherenceIsometry,
+    ExactSupport,
+    Isometry,
+    MonotoneSupports,
+    PolynomialDecay,
+    SummedPursuit,
+)
+from nn.guarantees.neurons import (
+    BoundedInputs,
+    BoundedInputsPoisson,
+    BoundedNeurons,
+    ComposedLayers,
+    HalfSpaces,
+    RidgeNeurons,
+)
+from nn.guarantees.pfp import DistinctUnits, UnitInclusion, UnitSampling, UnitTruncation
 from nn.guarantees.reconstruction import BackwardElimination, EveryInput, ForwardSelection, HardFeedback
 
 __all__ = [
@@ -33,31 +53,51 @@ __all__ = [
     "AdditiveDeviation",
     "AmplifiedSide",
     "BackwardElimination",
+    "BlockPursuit",
+    "BoundedInputs",
+    "BoundedInputsPoisson",
+    "BoundedNeurons",
+    "CoherenceIsometry",
     "ComposedError",
+    "ComposedLayers",
     "ConditionEstimate",
     "ConformalFactor",
     "CoreNetSide",
+    "DistinctUnits",
     "EdgeInclusion",
     "EdgeSampling",
     "EdgeTruncation",
     "EveryInput",
+    "ExactSupport",
     "FixedSequence",
     "FlowConservation",
     "FlowCut",
     "FlowSteps",
     "ForwardSelection",
+    "GreedyHull",
+    "HalfSpaces",
     "HardFeedback",
     "HeldOutLimit",
     "HybridLayer",
     "IntervalDeviation",
+    "Isometry",
+    "MonotoneSupports",
     "NetworkCompression",
     "OccamBound",
+    "PolynomialDecay",
+    "PrunedInOrder",
+    "RidgeNeurons",
     "SampledLayer",
     "SensitivityTransfer",
     "SideClass",
     "SignedNeuron",
+    "SummedPursuit",
     "SureInclusion",
     "TruncatedLayer",
+    "UnitInclusion",
+    "UnitSampling",
+    "UnitSelection",
+    "UnitTruncation",
 ]
 
 GUARANTEES: tuple[Guarantee, ...] = (
@@ -88,4 +128,22 @@ GUARANTEES: tuple[Guarantee, ...] = (
     BackwardElimination(),
     EveryInput(),
     HardFeedback(),
+    UnitSelection(),
+    GreedyHull(),
+    HalfSpaces(),
+    BoundedInputs(),
+    BoundedInputsPoisson(),
+    RidgeNeurons(),
+    ComposedLayers(),
+    UnitSampling(),
+    UnitInclusion(),
+    UnitTruncation(),
+    DistinctUnits(),
+    SummedPursuit(),
+    BlockPursuit(),
+    PolynomialDecay(),
+    ExactSupport(),
+    CoherenceIsometry(),
+    MonotoneSupports(),
+    PrunedInOrder(),
 )

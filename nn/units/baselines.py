@@ -12,7 +12,7 @@ import torch
 
 from coresets._validate import check_real
 from nn.selection import Allocation, Uniform
-from nn.units.method import UnitDecision, UnitProblem, keep_best_units
+from nn.units.method import UnitDecision, UnitProblem, check_allocation, keep_best_units
 
 __all__ = ["FilterNorm", "GeometricMedian", "RandomUnits"]
 
@@ -37,6 +37,9 @@ class RandomUnits:
     """
 
     allocation: Allocation = field(default_factory=Uniform)
+
+    def __post_init__(self) -> None:
+        check_allocation(self.allocation)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Draw without replacement, group by group."""
@@ -68,6 +71,7 @@ class FilterNorm:
     allocation: Allocation = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
+        check_allocation(self.allocation)
         if check_real(self.order, "order") < 1.0:
             raise ValueError(f"order = {self.order:g} is below 1, where there is no norm")
 
@@ -97,6 +101,9 @@ class GeometricMedian:
     """
 
     allocation: Allocation = field(default_factory=Uniform)
+
+    def __post_init__(self) -> None:
+        check_allocation(self.allocation)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Rank within the allocation's parts."""

@@ -12,7 +12,7 @@ import torch
 from coresets.certificate import Certificate
 from nn.budgets import Share
 from nn.calibration import Calibration
-from nn.selection import Allocation, largest_remainder
+from nn.selection import ERK, LAMP, Allocation, largest_remainder
 from nn.units.consumers import Consumer, consumers_of
 from nn.units.topology import UnitGroup
 
@@ -54,6 +54,22 @@ class UnitProblem:
         if self.rng is None:
             raise ValueError(f"{method!r} draws at random; pass rng=..., a seed or a NumPy generator")
         return self.rng
+
+    def rereadable(self, method: object) -> Calibration:
+        """The data, for a method that reads them more than once.
+
+        Raises
+        ------
+        ValueError
+            If they can be read only once.
+        """
+        batches = self.calibration.batches
+        if iter(batches) is batches:
+            raise ValueError(
+                f"{method!r} reads the calibration data more than once, and this iterator can be read once "
+                "only; pass a list of batches or a DataLoader"
+            )
+        return self.calibration
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -133,6 +149,20 @@ def split_units(allocation: Allocation, share: Share, sizes: Mapping[str, int]) 
         spare = np.maximum(counts - least, 0).astype(np.float64)
         counts = counts + short - largest_remainder(spare, int(short.sum()))
     return tuple(Share(part.layers, int(count)) for part, count in zip(parts, counts, strict=True))
+
+
+def check_allocation(allocation: object) -> None:
+    """Refuse what does not divide numbers of units.
+
+    Raises
+    ------
+    TypeError
+        If it is no allocation, or one that is about single weights.
+    """
+    if isinstance(allocation, (type, str)) or not hasattr(allocation, "split"):  # strings have one, too
+        raise TypeError(f"allocation = {allocation!r} divides nothing; pass Uniform() or Global()")
+    if isinstance(allocation, (ERK, LAMP)):
+        raise TypeError(f"{allocation!r} is about single weights, not units; pass Uniform() or Global()")
 
 
 def check_none_vanishes(share: Share) -> None:

@@ -15,6 +15,8 @@ from nn.calibration import Batch, Calibration, device_of
 from nn.cost import cost
 from nn.masks import bake_in
 from nn.plans import copied
+from nn.units._outputs import check_outputs
+from nn.units._trial import try_out
 from nn.units.method import UnitDecision, UnitMethod, UnitProblem, check_none_vanishes
 from nn.units.plans import GroupPlan, UnitPlan
 from nn.units.surgery import recipe_of
@@ -46,42 +48,58 @@ def plan_units(
         If an argument is not what it should be, the network cannot be traced or has no units to
         remove, a group would vanish, or the smaller network does not compute what it should.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; pass a torch.nn.Module")
     if calibration is None:
         raise ValueError(
             f"{method!r} removes units, and which layers depend on one another is found by running the "
             "network; pass calibration=..., an iterable of batches"
         )
-    first, data = _first_batch(Calibration.of(calibration))
+    generator = None if rng is None else host_generator(rng)
+    with torch.random.fork_rng():  # data loaders and networks may draw from the global state
+        network = _private(model)
+        first, data = _first_batch(Calibration.of(calibration))
+        example = _first_examples(first, network)
+        topology = find_groups(network, example, blocks)
+        divided = _shares(budget, topology)
+        names = {name for share in divided for name in share.layers}
+        groups = {name: group for name, group in topology.groups.items() if name in names}
+        problem = UnitProblem(copied(network), groups, divided, data, generator)
+        decision = method.choose(problem)
+        _check_counts(method, problem, decision)
+        before = cost(network, example)
+        plan = UnitPlan(
+            {n: GroupPlan(decision.keep[n], decision.group_certificates.get(n, ())) for n in groups},
+            recipe_of(groups, decision.keep, network),
+            decision.updates,
+            (repr(method), repr(budget)),
+            (before, before),
+            decision.certificates,
+            (*decision.notes, *_left_whole(topology)),
+        )
+        smaller = try_out(plan, groups, network, example)
+        return replace(plan, costs=(before, cost(smaller, example)))
+
+
+def _private(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy in evaluation mode, without masks and gradients.
+
+    Raises
+    ------
+    ValueError
+        If parameters have no values, or NaN.
+    """
+    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
+        raise ValueError(
+            f"{type(model).__name__} is compiled, and cannot be made smaller; prune the module that it was "
+            "made from, and compile the result"
+        )
+    _refuse_broken(model)
     network = copied(model).eval()
     for parameter in network.parameters():
         parameter.grad = None
     bake_in(network)
-    _refuse_broken(network)
-    example = _first_examples(first).to(device_of(network))
-    topology = find_groups(network, example, blocks)
-    divided = _shares(budget, topology)
-    names = {name for share in divided for name in share.layers}
-    groups = {name: group for name, group in topology.groups.items() if name in names}
-    problem = UnitProblem(
-        copied(network), groups, divided, data, None if rng is None else host_generator(rng)
-    )
-    with torch.random.fork_rng():
-        decision = method.choose(problem)
-    _check_counts(method, problem, decision)
-    recipe = recipe_of(groups, decision.keep, network)
-    before = cost(network, example)
-    plan = UnitPlan(
-        {name: GroupPlan(decision.keep[name], decision.group_certificates.get(name, ())) for name in groups},
-        recipe,
-        decision.updates,
-        (repr(method), repr(budget)),
-        (before, before),
-        decision.certificates,
-        decision.notes,
-    )
-    exact = not any(group.mixing and not bool(decision.keep[name].all()) for name, group in groups.items())
-    smaller = _tried(plan, network, example, exact=exact)
-    return replace(plan, costs=(before, cost(smaller, example)))
+    return network
 
 
 def _first_batch(data: Calibration) -> tuple[Batch, Calibration]:
@@ -93,19 +111,26 @@ def _first_batch(data: Calibration) -> tuple[Batch, Calibration]:
     return next(iter(replace(data, batches=raw))), replace(data, batches=chain(raw, again))
 
 
-def _first_examples(batch: Batch) -> Batch:
-    """The first few examples of a batch."""
+def _first_examples(batch: Batch, network: torch.nn.Module) -> Batch:
+    """The first few examples of a batch, on the network's device; all of them where it needs all."""
     size = batch.size
 
     def first(value: Any) -> Any:
         batched = torch.is_tensor(value) and value.dim() > 0 and value.shape[0] == size
         return value[:_EXAMPLES] if batched else value
 
-    return Batch(
-        tuple(first(value) for value in batch.arguments),
-        {key: first(value) for key, value in batch.keywords.items()},
-        first(batch.target),
+    whole = batch.to(device_of(network))
+    few = Batch(
+        tuple(first(value) for value in whole.arguments),
+        {key: first(value) for key, value in whole.keywords.items()},
+        first(whole.target),
     )
+    try:
+        check_outputs(network, few)
+    except Exception:
+        check_outputs(network, whole)
+        return whole
+    return few
 
 
 def _refuse_broken(network: torch.nn.Module) -> None:
@@ -121,7 +146,9 @@ def _refuse_broken(network: torch.nn.Module) -> None:
 def _shares(budget: Budget, topology: Topology) -> Any:
     """The budget in units, over the groups that take part."""
     if not topology.groups:
-        reasons = "; ".join(f"{', '.join(r.layers)}: {r.reason}" for r in topology.refused)
+        reasons = "; ".join(
+            f"{', '.join(r.layers) or 'the network itself'}: {r.reason}" for r in topology.refused
+        )
         raise ValueError(f"the network has no units that can be removed ({reasons})")
     if isinstance(budget, PerLayer):
         for pattern in budget.layers:
@@ -148,57 +175,18 @@ def _shares(budget: Budget, topology: Topology) -> Any:
     return divided
 
 
+def _left_whole(topology: Topology) -> list[str]:
+    """Notes on layers that could be expected to shrink and do not."""
+    return [
+        f"{', '.join(map(repr, refusal.layers))} stays whole: {refusal.reason}"
+        for refusal in topology.refused
+        if not refusal.ordinary
+    ]
+
+
 def _check_counts(method: UnitMethod, problem: UnitProblem, decision: UnitDecision) -> None:
     """A method that does not do what was asked is at fault, not its user."""
     for share in problem.shares:
         kept = {name: int(decision.keep[name].sum()) for name in share.layers}
         if sum(kept.values()) != share.count or min(kept.values()) < 1:
             raise RuntimeError(f"{method!r} was to keep {share.count} units and keeps {kept}")
-
-
-def _tried(plan: UnitPlan, network: torch.nn.Module, example: Batch, *, exact: bool) -> torch.nn.Module:
-    """The smaller network, once it has shown that it computes what it should on the example.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be made, does not run, or computes something else.
-    """
-    try:
-        smaller = plan.recipe.replay(plan.updated(network))
-        after = _outputs(smaller, example)
-    except Exception as error:
-        raise ValueError(
-            f"{type(network).__name__} does not run without the units of {_shrinking(plan)}: "
-            f"{type(error).__name__}: {error}. Its forward pass may rely on fixed sizes; leave these groups "
-            "out with PerLayer({...: Dense()})"
-        ) from error
-    if not exact:
-        return smaller  # a normalisation acts over removed units: nothing of the old shape does the same
-    expected = _outputs(plan.masked(network), example)
-    for one, other in zip(after, expected, strict=True):
-        # Only the order of summation differs: half the digits are far more than rounding takes.
-        bound = torch.finfo(other.dtype).eps ** 0.5 * max(1.0, float(other.abs().max()))
-        if one.shape != other.shape or not bool(((one - other).abs() <= bound).all()):
-            raise ValueError(
-                f"{type(network).__name__} computes something else without the units of {_shrinking(plan)} "
-                "than with their weights at zero: its layers depend on one another in a way that tracing "
-                "does not show. Attention heads are named by blocks={layer: width of a head}; leave other "
-                "groups out with PerLayer({...: Dense()})"
-            )
-    return smaller
-
-
-def _outputs(network: torch.nn.Module, example: Batch) -> list[torch.Tensor]:
-    """All floating-point tensors of the output."""
-    with torch.no_grad():
-        output = example.run(network)
-    if torch.is_tensor(output):
-        output = (output,)
-    values = output.values() if isinstance(output, Mapping) else output
-    return [value for value in values if torch.is_tensor(value) and value.is_floating_point()]
-
-
-def _shrinking(plan: UnitPlan) -> str:
-    """Names of the groups that lose units."""
-    return ", ".join(repr(name) for name, group in plan.groups.items() if group.kept < group.total)

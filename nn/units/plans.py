@@ -165,16 +165,7 @@ class UnitPlan:
         network : torch.nn.Module
             See :meth:`apply`. Not the same where a normalisation acts over several units of a group.
         """
-        masked = self.updated(network)
-        modules = dict(masked.named_modules())
-        with torch.no_grad():
-            for name, kept in self.recipe.inputs.items():
-                weight = modules[name].weight
-                share = int(weight.shape[1])
-                reads = torch.zeros(share, dtype=torch.bool)
-                reads[torch.tensor(list(kept)) % share] = True
-                weight[:, ~reads.to(weight.device)] = 0.0
-        return masked
+        return self.recipe.masked(self.updated(network))
 
     def updated(self, network: torch.nn.Module) -> torch.nn.Module:
         """A copy with the new values, before anything is removed; see :meth:`apply`."""

@@ -18,9 +18,30 @@ from nn.pruned import Size
 from nn.units.plans import UnitPlan
 from nn.units.surgery import Recipe, digest
 
-__all__ = ["Shrunk", "load_shrunk"]
+__all__ = ["Shrunk", "UnitSize", "load_shrunk"]
 
 _FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSize(Size):
+    """How large a network is from which units are gone.
+
+    Parameters
+    ----------
+    kept, total : int
+        Units kept, and units there were, in the groups of the plan.
+    parameters : int
+        Parameters of the smaller network.
+    all_parameters : int
+        Those of the original network.
+    """
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kept:,} of {self.total:,} units ({self.keep_ratio:.2%}); "
+            f"{self.parameters:,} of {self.all_parameters:,} parameters are left."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +64,10 @@ class Shrunk:
     certificates: Sequence[Certificate] = ()
 
     @property
-    def size(self) -> Size:
+    def size(self) -> UnitSize:
         """Units kept, and parameters left."""
         before, after = self.plan.costs
-        return Size(self.plan.kept, self.plan.total, after.parameters, before.parameters)
+        return UnitSize(self.plan.kept, self.plan.total, after.parameters, before.parameters)
 
     def finalize(self) -> torch.nn.Module:
         """A copy of the model, which has no masks."""
@@ -62,8 +83,19 @@ class Shrunk:
         The keys are those of the network's state dict, so the weights can also be read without this
         library; the recipe is in the file's metadata, as JSON, and so is a digest of the state. The
         write is atomic.
+
+        Raises
+        ------
+        ValueError
+            If the state dict has entries that are no tensors.
         """
         state = self.model.state_dict()
+        other = [key for key, value in state.items() if not torch.is_tensor(value)]
+        if other:
+            raise ValueError(
+                f"the state of the network has {', '.join(map(repr, other))}, which are no tensors and "
+                "cannot be saved without running code when they are read"
+            )
         record = {
             "format": _FORMAT,
             "recipe": self.plan.recipe.to_dict(),
@@ -107,7 +139,10 @@ def load_shrunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch
         raise ValueError(f"{os.fspath(path)} has format {record.get('format')}; this version reads {_FORMAT}")
     if not isinstance(record.get("recipe"), dict):
         raise ValueError(f"{os.fspath(path)} has no recipe")
-    smaller = Recipe.from_dict(record["recipe"]).replay(network)
+    try:
+        smaller = Recipe.from_dict(record["recipe"]).replay(network)
+    except TypeError as error:
+        raise ValueError(f"{os.fspath(path)} was saved from another network: {error}") from error
     own = smaller.state_dict()
     with torch.no_grad():
         for name, parameter in (*smaller.named_parameters(), *smaller.named_buffers()):

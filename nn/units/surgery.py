@@ -15,7 +15,7 @@ import torch
 
 from nn.masks import bake_in
 from nn.plans import copied
-from nn.units._dependencies import CONVOLUTIONS, NORMS
+from nn.units._dependencies import CONVOLUTIONS, NORMS, inputs_of, outputs_of
 from nn.units.topology import Place, UnitGroup
 
 __all__ = ["Recipe", "digest", "recipe_of"]
@@ -71,6 +71,27 @@ class Recipe:
                 owner, _, last = name.rpartition(".")
                 _keep(_found(modules, owner), last, axis, _index(kept), name)
         return smaller
+
+    def masked(self, network: torch.nn.Module) -> torch.nn.Module:
+        """A copy of unchanged shape that computes the same: what is removed is read with weight zero.
+
+        Not the same where a normalisation acts over several units of a group.
+
+        Raises
+        ------
+        ValueError
+            If the network lacks a module of the recipe.
+        """
+        masked = copied(network)
+        bake_in(masked)
+        modules = dict(masked.named_modules())
+        with torch.no_grad():
+            for name, kept in self.inputs.items():
+                weight: torch.Tensor = _found(modules, name).weight  # type: ignore[assignment]
+                reads = torch.zeros(weight.shape[1], dtype=torch.bool)
+                reads[_index(kept) % weight.shape[1]] = True  # in a grouped convolution, of every group
+                weight[:, ~reads.to(weight.device)] = 0.0
+        return masked
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -137,8 +158,8 @@ def recipe_of(
             inputs.setdefault(place.name, set()).update(_gone(place, kept))
     modules = dict(network.named_modules())
     return Recipe(
-        {name: _left(int(_outputs(modules[name])), gone) for name, gone in outputs.items()},
-        {name: _left(int(_inputs(modules[name])), gone) for name, gone in inputs.items()},
+        {name: _left(outputs_of(modules[name]), gone) for name, gone in outputs.items()},
+        {name: _left(inputs_of(modules[name]), gone) for name, gone in inputs.items()},
         {name: (axis, _left(free[name].shape[axis], gone)) for name, (axis, gone) in parameters.items()},
     )
 
@@ -173,13 +194,18 @@ def _index(kept: Sequence[int]) -> torch.Tensor:
 
 def _keep(owner: torch.nn.Module, attribute: str, axis: int, kept: torch.Tensor, name: str) -> None:
     """Keep some positions of a parameter or buffer along one axis."""
-    value = getattr(owner, attribute)
-    if value is None:
-        return
-    size = value.shape[axis] if value.dim() > axis else 0
+    value = getattr(owner, attribute, None)
+    if value is None and axis == 0 and hasattr(owner, attribute):
+        return  # no bias, no running statistics
+    if not torch.is_tensor(value):
+        raise ValueError(f"the recipe makes a parameter {name!r} smaller; the network has none")
+    size = value.shape[axis] if 0 <= axis < value.dim() else 0
     if len(kept) == 0 or int(kept.max()) >= size or int(kept.min()) < 0:
         raise ValueError(f"the recipe keeps positions {kept.tolist()} of {name!r}, which has {size}")
-    chosen = value.detach().index_select(axis, kept.to(value.device)).clone()
+    chosen = value.detach().index_select(axis, kept.to(value.device))
+    for layout, dimensions in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
+        if value.dim() == dimensions and value.is_contiguous(memory_format=layout):
+            chosen = chosen if value.is_contiguous() else chosen.contiguous(memory_format=layout)
     if isinstance(value, torch.nn.Parameter):
         setattr(owner, attribute, torch.nn.Parameter(chosen, requires_grad=value.requires_grad))
     else:
@@ -204,7 +230,7 @@ def _shrink_outputs(name: str, module: torch.nn.Module, kept: torch.Tensor) -> N
         module.num_features = count
         for attribute in ("running_mean", "running_var"):
             _keep(module, attribute, 0, kept, name)
-    elif isinstance(module, torch.nn.LayerNorm):
+    elif isinstance(module, (torch.nn.LayerNorm, torch.nn.RMSNorm)):
         if len(module.normalized_shape) != 1:
             raise TypeError(f"{name!r} normalises over several axes, {module.normalized_shape}")
         module.normalized_shape = (count,)
@@ -243,16 +269,3 @@ def _shrink_inputs(name: str, module: Any, kept: torch.Tensor) -> None:
         raise ValueError(f"the groups of {name!r} would keep different inputs")
     _keep(module, "weight", 1, by_group[0], name)
     module.in_channels = len(kept)
-
-
-def _outputs(module: Any) -> int:
-    for attribute in ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim"):
-        if hasattr(module, attribute):
-            return int(getattr(module, attribute))
-    if isinstance(module, torch.nn.LayerNorm):
-        return int(module.normalized_shape[-1])
-    return int(module.weight.shape[0])
-
-
-def _inputs(module: Any) -> int:
-    return int(module.in_features if isinstance(module, torch.nn.Linear) else module.in_channels)

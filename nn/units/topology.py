@@ -19,8 +19,10 @@ import torch_pruning
 
 from coresets._validate import check_integer
 from nn.calibration import Batch
+from nn.masks import bake_in
 from nn.plans import copied
 from nn.units._dependencies import MAKERS, Dependencies, Found
+from nn.units._outputs import tensors_of
 
 __all__ = ["Place", "Refusal", "Topology", "UnitGroup", "find_groups"]
 
@@ -89,10 +91,13 @@ class Refusal:
         The layers that make them.
     reason : str
         Half a sentence.
+    ordinary : bool
+        Whether every network has such layers: those that make its outputs.
     """
 
     layers: tuple[str, ...]
     reason: str
+    ordinary: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +147,8 @@ def find_groups(
 
     Raises
     ------
+    TypeError
+        If ``blocks`` is no mapping.
     ValueError
         If the network cannot be traced, or ``blocks`` does not fit it.
 
@@ -157,6 +164,8 @@ def find_groups(
     >>> group.units, group.layers, tuple(group.consumers[0].positions.shape)  # 9 columns a channel
     (4, ('0', '1', '3'), (4, 9))
     """
+    if blocks is not None and not isinstance(blocks, Mapping):
+        raise TypeError(f"blocks = {blocks!r}; pass a mapping from layer names to the width of a head")
     blocks = {
         pattern: check_integer(size, f"blocks[{pattern!r}]", at_least=1)
         for pattern, size in (blocks or {}).items()
@@ -166,14 +175,17 @@ def find_groups(
     groups: list[UnitGroup] = []
     refused: list[Refusal] = []
     used: set[str] = set()
-    reader = Dependencies(graph, plain)
-    for items in graph.get_all_groups(root_module_types=MAKERS):
-        found = reader.read(items, blocks)
+    for found in Dependencies(graph, plain).groups(blocks):
         if found.reason is None:
             groups.append(_group(found))
             used.update(p for p in blocks if any(fnmatchcase(name, p) for name in found.makers))
         else:
-            refused.append(Refusal(found.makers, found.reason))
+            refused.append(Refusal(found.makers, found.reason, ordinary=found.ordinary))
+    refused.extend(
+        Refusal((name,), "tracing does not reach it, as where gradients are switched off")
+        for name, module in plain.named_modules()
+        if isinstance(module, MAKERS) and name in order and module not in graph.module2node
+    )
     unused = set(blocks) - used
     if unused:
         raise ValueError(
@@ -187,6 +199,7 @@ def find_groups(
 def _traceable(network: torch.nn.Module) -> torch.nn.Module:
     """A copy that autograd can trace: frozen parameters would hide the graph."""
     plain = copied(network).eval()
+    bake_in(plain)
     for parameter in plain.parameters():
         parameter.grad = None
         if parameter.is_floating_point():
@@ -211,7 +224,8 @@ def _traced(network: torch.nn.Module, example: Batch) -> tuple[dict[str, int], A
             graph.build_dependency(
                 network,
                 example_inputs=example,
-                forward_fn=lambda model, batch: _tensors(batch.run(model)),
+                # Each output is an operation of its own, so that layers that make it are told by it.
+                forward_fn=lambda model, batch: [value.clone() for value in tensors_of(batch.run(model))],
                 verbose=False,
             )
     except Exception as error:
@@ -225,16 +239,15 @@ def _traced(network: torch.nn.Module, example: Batch) -> tuple[dict[str, int], A
     return order, graph
 
 
-def _tensors(output: Any) -> Any:
-    """The tensors of an output, in a shape that can be traced."""
-    if isinstance(output, Mapping):
-        return [value for value in output.values() if torch.is_tensor(value)]
-    return output
-
-
 def _group(found: Found) -> UnitGroup:
     producers, carriers, consumers = (
-        tuple(Place(name, found.by_unit(positions), axis) for name, positions, axis in places)
+        tuple(Place(name, _positions(found, origins), axis) for name, origins, axis in places)
         for places in (found.producers, found.carriers, found.consumers)
     )
     return UnitGroup(producers[0].name, found.units, producers, carriers, consumers, mixing=found.mixing)
+
+
+def _positions(found: Found, origins: Mapping[int, int]) -> torch.Tensor:
+    positions = found.by_unit(origins)
+    assert positions is not None  # such groups have been refused
+    return positions

@@ -9,7 +9,18 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from proofs_check.check import Check
-from proofs_check.checks import designs, ellipsoid, finite, geometry, moments, neurons, sensitivity, uniform
+from proofs_check.checks import (
+    designs,
+    ellipsoid,
+    finite,
+    geometry,
+    moments,
+    neurons,
+    sensitivity,
+    streams,
+    svm,
+    uniform,
+)
 
 __all__ = ["CHECKS"]
 
@@ -22,6 +33,11 @@ _NETWORKS = (
     "deviations",
     "conformal",
     "held_out",
+    "neuron_pruning",
+    "unit_selection",
+    "ispasp",
+    "ispasp_bounds",
+    "pfp",
 )
 
 CHECKS: tuple[Check, ...] = (
@@ -33,6 +49,8 @@ CHECKS: tuple[Check, ...] = (
     *designs.CHECKS,
     *geometry.CHECKS,
     *neurons.CHECKS,
+    *streams.CHECKS,
+    *svm.CHECKS,
     *(
         check
         for name in (_NETWORKS if find_spec("torch") is not None else ())

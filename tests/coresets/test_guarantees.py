@@ -36,12 +36,15 @@ from coresets.guarantees import (
     FiniteIID,
     FinitePoisson,
     FiniteRelativeEntropy,
+    HingeClass,
+    HingeNormClass,
     HomogeneousClass,
     LipschitzClass,
     LipschitzIID,
     LipschitzPoisson,
     MatrixChernoff,
     SensitivityProfile,
+    StreamClass,
     SubspaceClass,
     TopRemainder,
     VCClass,
@@ -87,6 +90,12 @@ PARAMETERS = {
     "T4-P": st.builds(HomogeneousClass, totals, queries, st.floats(0.1, 2.0)),
     "T5": st.builds(BalancedClass, totals, st.floats(0.05, 1.0)),
     "T5-P": st.builds(BalancedClass, totals, st.floats(0.05, 1.0)),
+    "S2": st.builds(HingeClass, totals, st.integers(1, 50), st.booleans()),
+    "S3": st.builds(HingeNormClass, totals, st.booleans()),
+    "S3-P": st.builds(HingeNormClass, totals, st.booleans()),
+    "MR-V": st.builds(
+        StreamClass, totals, st.lists(st.floats(0.01, 1.0), min_size=1, max_size=8).map(tuple), queries
+    ),
 }
 
 
@@ -103,6 +112,10 @@ def example(key: str) -> Any:
         "T4-P": HomogeneousClass(2.0),
         "T5": BalancedClass(2.0, kappa=0.5),
         "T5-P": BalancedClass(2.0, kappa=0.5),
+        "S2": HingeClass(2.0, 3),
+        "S3": HingeNormClass(2.0),
+        "S3-P": HingeNormClass(2.0),
+        "MR-V": StreamClass(2.0, (1.0, 1.0)),
     }
     return others.get(key, FiniteClass(2.0, 3))
 
@@ -220,7 +233,11 @@ def test_the_schemes_are_those_of_the_proofs() -> None:
         "T5": {"WITH_REPLACEMENT"},
         "T5-P": {"POISSON"},
         **{f"M{i}": set() for i in range(1, 8)},
-        **{key: set() for key in ("CAR", "T1", "T2", "T6", "T7")},
+        "S2": {"WITH_REPLACEMENT"},
+        "S3": {"WITH_REPLACEMENT"},
+        "S3-P": {"POISSON"},
+        "MR-V": {"WITH_REPLACEMENT", "POISSON", "FIXED_SIZE"},
+        **{key: set() for key in ("CAR", "T1", "T2", "T6", "T7", "S1", "S4", "S5", "SG", "MR")},
     }
 
 

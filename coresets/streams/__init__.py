@@ -1,0 +1,17 @@
+"""Coresets of data that arrive in blocks, in bounded memory."""
+
+from coresets.streams.budgets import Budget, KnownLength, NodeSize, UnknownLength
+from coresets.streams.merge_reduce import MergeReduce
+from coresets.streams.reducers import PartReducer
+from coresets.streams.results import Ledger, StreamCoreset
+
+__all__ = [
+    "Budget",
+    "KnownLength",
+    "Ledger",
+    "MergeReduce",
+    "NodeSize",
+    "PartReducer",
+    "StreamCoreset",
+    "UnknownLength",
+]
