@@ -6,6 +6,7 @@ and none changes a weight.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,9 @@ from nn.selection import Allocation, Uniform
 from nn.units.method import UnitDecision, UnitProblem, check_allocation, keep_best_units
 
 __all__ = ["FilterNorm", "GeometricMedian", "RandomUnits"]
+
+# So many weights are worked on at once.
+_BLOCK_ENTRIES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,7 @@ class FilterNorm:
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Rank within the allocation's parts."""
-        scores = {
-            name: torch.linalg.vector_norm(incoming(problem, name), self.order, dim=1)
-            for name in problem.groups
-        }
+        scores = {name: incoming_norms(problem, name, self.order) for name in problem.groups}
         keep: dict[str, torch.Tensor] = {}
         for share in problem.shares:
             keep |= keep_best_units(scores, share, self.allocation)
@@ -119,12 +120,23 @@ class GeometricMedian:
 
 def incoming(problem: UnitProblem, name: str) -> torch.Tensor:
     """All weights that make a unit, as rows, in float64, of shape (units, weights a unit)."""
-    group = problem.groups[name]
-    parts = []
-    for place in group.producers:
-        weight: torch.Tensor = problem.network.get_submodule(place.name).weight.detach()  # type: ignore[operator]
-        if isinstance(problem.network.get_submodule(place.name), torch.nn.Embedding):
-            weight = weight.T
-        rows = weight.flatten(1).double()
-        parts.append(rows[place.positions.to(rows.device)].flatten(1))
-    return torch.cat(parts, dim=1)
+    return torch.cat([rows[positions].flatten(1).double() for rows, positions in _made(problem, name)], dim=1)
+
+
+def incoming_norms(problem: UnitProblem, name: str, order: float) -> torch.Tensor:
+    """Norms of the rows of :func:`incoming`, (units,), some units at a time."""
+    norms = []
+    for rows, positions in _made(problem, name):
+        step = max(1, _BLOCK_ENTRIES // (rows.shape[1] * positions.shape[1]))
+        blocks = (rows[part].flatten(1).double() for part in torch.split(positions, step))
+        norms.append(torch.cat([torch.linalg.vector_norm(block, order, dim=1) for block in blocks]))
+    return torch.linalg.vector_norm(torch.stack(norms), order, dim=0)
+
+
+def _made(problem: UnitProblem, name: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """For every layer that makes the units, a row of weights an output, and the outputs of each unit."""
+    for place in problem.groups[name].producers:
+        module = problem.network.get_submodule(place.name)
+        weight: torch.Tensor = module.weight.detach()  # type: ignore[operator]
+        rows = weight.T if isinstance(module, torch.nn.Embedding) else weight.flatten(1)
+        yield rows, place.positions.to(rows.device)

@@ -18,6 +18,9 @@ from nn.units.topology import Place, UnitGroup
 
 __all__ = ["Consumer", "consumers_of"]
 
+# So many weights are worked on at once.
+_BLOCK_ENTRIES = 1 << 20
+
 
 @dataclass(frozen=True, eq=False)
 class Consumer:
@@ -81,12 +84,25 @@ class Consumer:
         """
         weight = self.layer.weight
         spread = self.column_factors(factors.to(torch.float64)).to(weight.device)
-        return self.layer.like_weight((self.layer.matrix().double() * spread).to(weight.dtype))
+        matrix = self.layer.matrix()
+        scaled = torch.empty_like(matrix)
+        for rows, old in zip(_blocks(scaled), _blocks(matrix), strict=True):
+            rows.copy_(old.double() * spread)
+        return self.layer.like_weight(scaled)
 
     def unit_norms(self, order: float = 2.0) -> torch.Tensor:
         """Norm of all weights that read a unit, in float64, of shape (units,)."""
-        by_unit = self.layer.matrix().double()[..., self.columns.to(self.layer.weight.device)]
-        return torch.linalg.vector_norm(by_unit, order, dim=(0, 1, 3))
+        columns = self.columns.to(self.layer.weight.device)
+        norms = [
+            torch.linalg.vector_norm(rows.double()[..., columns], order, dim=(0, 1, 3))
+            for rows in _blocks(self.layer.matrix())
+        ]
+        return torch.linalg.vector_norm(torch.stack(norms), order, dim=0)
+
+
+def _blocks(matrix: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Views of a layer's matrix, a few neurons at a time."""
+    return torch.split(matrix, max(1, _BLOCK_ENTRIES // (matrix.shape[0] * matrix.shape[2])), dim=1)
 
 
 def consumers_of(network: torch.nn.Module, group: UnitGroup) -> Mapping[str, Consumer]:

@@ -294,7 +294,8 @@ def _hull_scenarios(workloads: Sequence[Workload], profile: Profile) -> Iterable
                 _ONE_STEP: _worst(layer, Averaged(layer, _first_term, equal)),
             }
             yield exact_scenario(workload, name, _worst(layer, Averaged(layer, _counted, equal)), broken)
-        yield exact_scenario(workload, "outside", _worst(layer, Outside(layer)), {})
+        halved = {_HALVED: _worst(layer, Outside(layer, halved=True))}
+        yield exact_scenario(workload, "outside", _worst(layer, Outside(layer)), halved)
 
 
 _DIAGONAL = ("diagonal gain", "columns of a unit are taken as if they were uncorrelated")
@@ -305,6 +306,7 @@ _OLD_BIAS = ("wrong constant", "weights are fitted beside a constant, and the ol
 _UNDIVIDED = ("not divided by n", "counts are taken as weights without dividing by their number")
 _UNSCALED = ("not divided by p", "counts over n are taken as weights, as if the sum were a mean")
 _OLD_WEIGHTS = ("old weights", "units that were chosen keep their weights")
+_HALVED = ("steps of one half", "every step gives the new term half of the weight, and not 1 / n")
 _ONE_STEP = ("first term only", "n is claimed and one step done")
 
 _SEARCHED = "worst weights: special, random, then evolved"
@@ -319,7 +321,7 @@ CHECKS = (
     Check(
         GreedyHull(),
         _SEARCHED,
-        dict([_UNDIVIDED, _UNSCALED, _OLD_WEIGHTS, _ONE_STEP]),
+        dict([_UNDIVIDED, _UNSCALED, _OLD_WEIGHTS, _ONE_STEP, _HALVED]),
         _hull_scenarios,
     ),
 )

@@ -35,6 +35,15 @@ def test_filters_of_largest_norm_stay(order: float):
     assert kept(FilterNorm(order), network, 3) == expected
 
 
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.5])
+def test_norms_are_the_same_for_blocks_of_any_size(order: float, monkeypatch: pytest.MonkeyPatch):
+    network = resnet20(width=4)
+    whole = nn.plan(network, FilterNorm(order), nn.KeepRatio(0.5), calibration=[IMAGES])
+    monkeypatch.setattr("nn.units.baselines._BLOCK_ENTRIES", 1)
+    blocks = nn.plan(network, FilterNorm(order), nn.KeepRatio(0.5), calibration=[IMAGES])
+    assert all(torch.equal(whole.groups[name].keep, blocks.groups[name].keep) for name in whole.groups)
+
+
 def test_norms_of_a_stream_are_taken_over_all_that_write_to_it():
     network = resnet20(width=4)
     writers = [network[0], *(network[i].body[3] for i in (3, 4, 5))]

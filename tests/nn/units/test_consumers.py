@@ -80,3 +80,16 @@ def test_consumer_that_is_not_understood_is_named():
     group = find_groups(network, split_batch(torch.rand(2, 3, 5))).groups["0"]
     with pytest.raises(ValueError, match="'1', of a kind"):
         consumers_of(network, group)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("order", [1.0, 2.0, 3.5])
+def test_neurons_may_be_worked_on_in_blocks_of_any_size(
+    kind: str, order: float, monkeypatch: pytest.MonkeyPatch
+):
+    _, consumer = only(kind)
+    factors = torch.linspace(0.5, 3.0, consumer.units, dtype=torch.float64)
+    norms, rescaled = consumer.unit_norms(order), consumer.rescaled(factors)
+    monkeypatch.setattr("nn.units.consumers._BLOCK_ENTRIES", 1)
+    assert torch.equal(rescaled, consumer.rescaled(factors))
+    torch.testing.assert_close(consumer.unit_norms(order), norms, rtol=1e-13, atol=0.0)  # sums of < 100 terms
