@@ -21,7 +21,7 @@ from nn.units.norm_bounded import NormBounded, PublishedNormBounded
 from nn.units.pfp import PFP, CommonError
 from nn.units.plans import GroupPlan, UnitPlan
 from nn.units.refit import RefitConsumers
-from nn.units.shrunk import Shrunk, load_shrunk
+from nn.units.shrunk import Shrunk, UnitSize, load_shrunk
 from nn.units.surgery import Recipe
 from nn.units.taylor import AbsoluteEffect, SquaredEffect, TaylorUnits
 from nn.units.thinet import ThiNet
@@ -82,6 +82,7 @@ __all__ = [
     "UnitMethod",
     "UnitPlan",
     "UnitProblem",
+    "UnitSize",
     "UnitScore",
     "UntilDistinct",
     "VarianceOptimal",

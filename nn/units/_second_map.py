@@ -28,6 +28,9 @@ __all__ = ["Read", "SecondMap", "SumCollector", "read_consumers", "residual_grad
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+# So many weights are worked on at once.
+_BLOCK_ENTRIES = 1 << 20
+
 
 class SecondMap(Protocol):
     """What a score makes of the consumers of one group.
@@ -74,7 +77,14 @@ class Read:
 
     def unit_norms(self) -> torch.Tensor:
         """Frobenius norm of all columns of a unit, (units,)."""
-        return torch.linalg.vector_norm(self.matrix()[..., self.consumer.columns], dim=(0, 1, 3))
+        weight, columns = self.consumer.layer.matrix(), self.consumer.columns
+        step = max(1, _BLOCK_ENTRIES // (weight.shape[0] * weight.shape[2]))
+        parts = zip(torch.split(weight, step, 1), torch.split(self.row_scales, step, 1), strict=True)
+        norms = [
+            torch.linalg.vector_norm((rows.double().cpu() * scales[:, :, None])[..., columns], dim=(0, 1, 3))
+            for rows, scales in parts
+        ]
+        return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
     def by_unit(self, columns: torch.Tensor) -> torch.Tensor:
         """Values of columns (groups, edges a neuron) added up by unit."""
