@@ -27,7 +27,8 @@ import torch
 import nn
 from examples.networks import resnet20, vgg16_bn
 from examples.topologies import mobilenet_v2, resnet56
-from nn.units import FilterNorm, find_groups
+from nn.neurons import FilterNorm
+from nn.units import find_groups
 
 BATCH = 64
 PASSES = 21  # of each network

@@ -32,7 +32,7 @@ import torch
 import nn
 from examples.networks import vgg16_bn
 from examples.unit_methods import METHODS
-from nn.units import (
+from nn.neurons import (
     Ball,
     ConvexGeometry,
     FilterNorm,
@@ -42,10 +42,8 @@ from nn.units import (
     PublishedNormBounded,
     RandomUnits,
     RidgeLewis,
-    UnitDecision,
-    UnitMethod,
-    UnitProblem,
 )
+from nn.units import UnitDecision, UnitMethod, UnitProblem
 
 IMAGES = 512
 WIDTHS = (4096, 11008)

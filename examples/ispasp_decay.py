@@ -22,10 +22,10 @@ import torch
 from coresets._files import write_atomically
 from examples.records import Record, read_records, write_records
 from nn.layers import EdgeLayer
-from nn.units import ColumnNormalised, RowNorm, SignedSum, UnitScore
-from nn.units._isometry import certificate
-from nn.units._second_map import Read
-from nn.units._support import pursue, ranked
+from nn.neurons import ColumnNormalised, RowNorm, SignedSum, UnitScore
+from nn.neurons._isometry import certificate
+from nn.neurons._second_map import Read
+from nn.neurons._support import pursue, ranked
 from nn.units.consumers import Consumer
 
 __all__ = ["main"]

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from coresets.linf import InscribedVertices
 from coresets.linf.peeling import PublishedPeeling
 from coresets.samplers import IID, FixedSize, Hybrid
-from nn.selection import Global, Uniform
-from nn.units import (
+from nn.neurons import (
     PFP,
     AbsoluteSum,
     AddedCost,
@@ -39,10 +38,11 @@ from nn.units import (
     ThiNet,
     TopActivation,
     TopScores,
-    UnitMethod,
     VarianceOptimal,
     WidthScaling,
 )
+from nn.selection import Global, Uniform
+from nn.units import UnitMethod
 
 __all__ = ["METHODS", "PROVABLE", "STYLES"]
 

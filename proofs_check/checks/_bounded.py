@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nn.units.draws import ExactPoisson
+from nn.neurons.draws import ExactPoisson
 from proofs_check.faults import PlainDraw
 from proofs_check.workloads import Workload, leading, thinned
 

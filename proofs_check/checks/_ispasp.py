@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nn.guarantees.ispasp import BlockPursuit, Isometry, SummedPursuit
-from nn.units._support import pursue
+from nn.neurons._support import pursue
 from proofs_check.checks._networks import first_points, seed_of
 from proofs_check.workloads import Workload
 

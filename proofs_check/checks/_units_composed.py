@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from nn.budgets import Dense, KeepRatio, PerLayer
+from nn.neurons import Ball, Drawing, NormBounded, TopScores, composed_certificate
+from nn.neurons.norm_bounded import ERROR_OF
 from nn.pruning import prune
-from nn.units import Ball, Drawing, NormBounded, TopScores, composed_certificate
-from nn.units.norm_bounded import ERROR_OF
 from nn.units.shrunk import Shrunk
 from proofs_check.checks._networks import network
 

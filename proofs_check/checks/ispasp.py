@@ -19,10 +19,10 @@ from nn.guarantees.ispasp import (
     Isometry,
     SummedPursuit,
 )
+from nn.neurons import ColumnNormalised, ISpaSP, RowNorm, SignedSum, UnitScore
+from nn.neurons._second_map import residual_gradient
+from nn.neurons._support import ranked
 from nn.pruning import plan
-from nn.units import ColumnNormalised, ISpaSP, RowNorm, SignedSum, UnitScore
-from nn.units._second_map import residual_gradient
-from nn.units._support import ranked
 from proofs_check.check import Check, Profile, Scenario
 from proofs_check.checks._ispasp import (
     Flags,

@@ -18,9 +18,9 @@ from nn.guarantees.ispasp import (
     SummedPursuit,
 )
 from nn.layers import EdgeLayer
-from nn.units._isometry import products
-from nn.units._second_map import Read
-from nn.units._support import pursue, ranked
+from nn.neurons._isometry import products
+from nn.neurons._second_map import Read
+from nn.neurons._support import pursue, ranked
 from nn.units.consumers import Consumer
 from proofs_check.check import Check, Profile, Scenario
 from proofs_check.checks._ispasp import (

@@ -26,9 +26,9 @@ from nn.guarantees.neurons import (
     HalfSpaces,
     RidgeNeurons,
 )
+from nn.neurons import Ball, Drawing, NormBounded, RidgeLewis
+from nn.neurons.draws import ExactPoisson
 from nn.pruning import prune
-from nn.units import Ball, Drawing, NormBounded, RidgeLewis
-from nn.units.draws import ExactPoisson
 from nn.units.shrunk import Shrunk
 from proofs_check import faults
 from proofs_check.check import Check, Fault, Profile, Scenario

@@ -18,8 +18,8 @@ from coresets.samplers import IID, FixedSize, Hybrid, Poisson, Sampler
 from nn.guarantees.edges import SensitivityTransfer, SideClass
 from nn.guarantees.pfp import DistinctUnits, UnitInclusion, UnitSampling, UnitTruncation
 from nn.layers import find_layers
+from nn.neurons.sensitivities import collect_unit_sensitivities
 from nn.units.consumers import Consumer
-from nn.units.sensitivities import collect_unit_sensitivities
 from proofs_check.check import Check, Profile, Scenario
 from proofs_check.checks._common import DELTA
 from proofs_check.checks._edges import Neurons, features, shares

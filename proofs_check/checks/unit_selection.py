@@ -14,11 +14,11 @@ import torch
 
 from nn.budgets import KeepRatio
 from nn.guarantees.greedy import GreedyHull, UnitSelection
+from nn.neurons._elimination import UnitRegression, forward_path
+from nn.neurons.greedy import greedy_mean, term_probabilities
+from nn.neurons.group_ols import GroupOLS, Reconstruction
 from nn.pruning import plan
 from nn.selection import Uniform
-from nn.units._elimination import UnitRegression, forward_path
-from nn.units.greedy import greedy_mean, term_probabilities
-from nn.units.group_ols import GroupOLS, Reconstruction
 from proofs_check.check import Check, Profile, Scenario
 from proofs_check.checks._networks import exact_scenario, seed_of, usable
 from proofs_check.checks._reconstruction import Fed, Matrix, Order, Worst, fed, nested_errors

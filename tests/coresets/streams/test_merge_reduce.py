@@ -280,7 +280,9 @@ def test_a_shared_shard_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 4}, {"block": 16}, {"size": 11}, {"reducer": reducer(Poisson())}], ids=str
+    "changes",
+    [{"seed": 4}, {"block": 16}, {"size": 11}, {"reducer": reducer(Poisson())}],
+    ids=lambda changed: next(iter(changed)),
 )
 def test_streams_that_were_made_differently_are_not_merged(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="the streams differ"):

@@ -13,7 +13,8 @@ import torch
 from torch.nn import Linear, ReLU, Sequential
 
 import nn
-from nn.units import FilterNorm, RandomUnits, UnitDecision, UnitPlan, UnitProblem
+from nn.neurons import FilterNorm, RandomUnits
+from nn.units import UnitDecision, UnitPlan, UnitProblem
 
 VECTORS = torch.rand(6, 8, generator=torch.Generator().manual_seed(0))
 

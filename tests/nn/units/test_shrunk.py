@@ -16,7 +16,8 @@ import torch
 import nn
 from examples import topologies
 from examples.networks import resnet20, vgg16_bn
-from nn.units import FilterNorm, RandomUnits, Shrunk, find_groups, load_shrunk
+from nn.neurons import FilterNorm, RandomUnits
+from nn.units import Shrunk, find_groups, load_shrunk
 from nn.units.surgery import digest
 
 

@@ -1,0 +1,265 @@
+"""Refitted consumers: what least squares promises, on every kind of topology."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nn
+from nn.budgets import KeepRatio
+from nn.neurons import FilterNorm, RandomUnits
+from nn.neurons._moments import InputMoments, Moments, MomentSums, Sampling, least_squares
+from nn.neurons.refit import RefitConsumers
+
+EPS = float(np.finfo(np.float64).eps)
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+class Residual(torch.nn.Module):
+    """A residual stream of 6 channels, read by a convolution, a grouped one and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Conv2d(2, 6, 3, padding=1)
+        self.inner = torch.nn.Conv2d(6, 8, 3, padding=1, bias=False)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.back = torch.nn.Conv2d(8, 6, 1)
+        self.head = torch.nn.Linear(6 * 16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stream = torch.relu(self.stem(x))
+        stream = stream + self.back(torch.relu(self.norm(self.inner(stream))))
+        return self.head(torch.nn.functional.max_pool2d(torch.relu(stream), 2).flatten(1))
+
+
+class Joined(torch.nn.Module):
+    """Two convolutions whose outputs are concatenated and read by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = torch.nn.Conv2d(2, 5, 3), torch.nn.Conv2d(2, 4, 3)
+        self.join = torch.nn.Conv2d(9, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.join(torch.relu(torch.cat([self.left(x), self.right(x)], dim=1)))
+
+
+def perceptron() -> torch.nn.Module:
+    layers = [torch.nn.Linear(5, 9), torch.nn.ReLU(), torch.nn.Linear(9, 7), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(7, 3))
+
+
+def grouped() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(2, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 6, 3, groups=2, bias=False)
+    )
+
+
+def case(name: str, seed: int) -> tuple[torch.nn.Module, list[torch.Tensor]]:
+    """A network in float64 and its data."""
+    torch.manual_seed(seed)
+    makers = {"perceptron": perceptron, "residual": Residual, "joined": Joined, "grouped": grouped}
+    network = makers[name]().double().eval()
+    shape = (5,) if name == "perceptron" else (2, 8, 8)
+    return network, [torch.randn(20, *shape, dtype=torch.float64) for _ in range(3)]
+
+
+def outputs(network: torch.nn.Module, data: list[torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat([network(x) for x in data])
+
+
+NETWORKS = ("perceptron", "residual", "joined", "grouped")
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_consumer_is_worse_than_with_the_weights_that_the_other_method_gave(name, sequential):
+    network, data = case(name, 0)
+    method = RefitConsumers(FilterNorm(), sequential=sequential)
+    plan = nn.plan(network, method, KeepRatio(0.5), calibration=data)
+    details = dict(plan.certificates[0].details)
+    assert details.pop("before the refit") > 0.0
+    layers = [key for key in details if not key.endswith(", before")]
+    assert layers
+    for layer in layers:
+        assert details[layer] <= details[f"{layer}, before"] + 100 * EPS
+
+
+@settings(max_examples=15)
+@given(seeds, st.sampled_from([1e-8, 1e-2, 1.0]))
+def test_the_output_of_one_hidden_layer_is_never_further_from_the_original(seed, ridge):
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).double()
+    data = [torch.randn(40, 4, dtype=torch.float64)]
+    budget = KeepRatio(0.5)
+    plain = nn.prune(network, RandomUnits(), budget, calibration=data, rng=seed)
+    refitted = nn.prune(network, RefitConsumers(RandomUnits(), ridge), budget, calibration=data, rng=seed)
+    target = outputs(network, data)
+    before, after = (float((outputs(p.model, data) - target).square().sum()) for p in (plain, refitted))
+    assert after <= before * (1.0 + 1e-9) + 1e-12
+
+
+@pytest.mark.parametrize("name", ["perceptron", "grouped", "joined"])
+def test_with_a_small_ridge_the_weights_are_those_of_a_plain_least_squares_solver(name):
+    network, data = case(name, 1)
+    method = RefitConsumers(FilterNorm(), ridge=1e-10, sequential=False, patches=1000)
+    budget = nn.PerLayer({"0" if name != "joined" else "left": nn.KeepRatio(0.5)})
+    pruned = nn.prune(network, method, budget, calibration=data)
+    consumer = {"perceptron": "2", "grouped": "2", "joined": "join"}[name]
+    seen, given_out = {}, {}
+
+    def look(key):
+        def hook(module, arguments, output):
+            seen[key], given_out[key] = arguments[0].detach(), output.detach()
+
+        return hook
+
+    for key, model in (("old", network), ("new", pruned.model)):
+        handle = model.get_submodule(consumer).register_forward_hook(look(key))
+        outputs(model, [torch.cat(data)])
+        handle.remove()
+    # The new layer's inputs are the kept ones among the old, so the least residual can be solved for.
+    layer = pruned.model.get_submodule(consumer)
+    residual = given_out["new"] - given_out["old"]
+    if isinstance(layer, torch.nn.Linear):
+        rows = [seen["new"]]
+        targets = [given_out["old"]]
+    else:
+        rows, targets = [], []
+        for part, out in zip(
+            seen["new"].chunk(layer.groups, 1), given_out["old"].chunk(layer.groups, 1), strict=True
+        ):
+            unfolded = torch.nn.functional.unfold(part, layer.kernel_size)
+            rows.append(unfolded.transpose(1, 2).flatten(0, 1))
+            targets.append(out.flatten(2).transpose(1, 2).flatten(0, 1))
+    least = 0.0
+    for x, y in zip(rows, targets, strict=True):
+        constant = np.ones((len(x), 1 if layer.bias is not None else 0))
+        columns = np.hstack([x.numpy(), constant])
+        fit = np.linalg.lstsq(columns, y.numpy())[0]
+        least += float(np.sum((y.numpy() - columns @ fit) ** 2))
+    # A ridge of 1e-10 adds at most about that share of the squared target.
+    assert float(residual.square().sum()) == pytest.approx(least, rel=1e-6, abs=1e-8)
+
+
+def test_sequential_weights_make_up_for_what_earlier_layers_have_lost():
+    network, data = case("perceptron", 2)
+    budget, target = KeepRatio(0.4), outputs(network, data)
+    errors = [
+        float((outputs(nn.prune(network, m, budget, calibration=data).model, data) - target).square().sum())
+        for m in (RefitConsumers(FilterNorm(), 1e-6, sequential=s) for s in (True, False))
+    ]
+    # The last layer's fit is best for the inputs that it really gets.
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_units_that_repeat_others_are_removed_without_any_loss(sequential):
+    torch.manual_seed(3)
+    first, second = torch.nn.Linear(4, 6), torch.nn.Linear(6, 3)
+    with torch.no_grad():
+        first.weight[3:] = 2.0 * first.weight[:3]
+        first.bias[3:] = 2.0 * first.bias[:3]
+    network = torch.nn.Sequential(first, torch.nn.ReLU(), second).double()
+    data = [torch.randn(50, 4, dtype=torch.float64)]
+    method = RefitConsumers(FilterNorm(), ridge=1e-10, sequential=sequential)
+    pruned = nn.prune(network, method, nn.KeepCount(3), calibration=data)
+    fresh = torch.randn(20, 4, dtype=torch.float64)
+    torch.testing.assert_close(pruned.model(fresh), network(fresh), rtol=1e-6, atol=1e-6)
+
+
+def test_the_network_its_mode_and_the_random_state_are_left_alone():
+    network, data = case("residual", 4)
+    network.train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state = torch.random.get_rng_state()
+    pruned = nn.prune(network, RefitConsumers(FilterNorm()), KeepRatio(0.5), calibration=data)
+    assert network.training
+    assert pruned.model.training
+    assert torch.equal(state, torch.random.get_rng_state())
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert not any(module._forward_pre_hooks for module in network.modules())
+
+
+def test_precision_is_kept_and_overflow_is_refused():
+    network, data = case("perceptron", 5)
+    method = RefitConsumers(FilterNorm())
+    half = network.to(torch.bfloat16)
+    pruned = nn.prune(half, method, KeepRatio(0.5), calibration=[x.to(torch.bfloat16) for x in data])
+    assert pruned.model[2].weight.dtype == torch.bfloat16
+
+
+def test_data_that_can_be_read_once_only_are_refused_before_any_work():
+    network, data = case("perceptron", 6)
+    with pytest.raises(ValueError, match="more than once"):
+        nn.plan(network, RefitConsumers(FilterNorm()), KeepRatio(0.5), calibration=iter(data))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"method": FilterNorm}, TypeError, "pass a method"),
+        ({"method": nn.Magnitude()}, TypeError, "pass a method"),
+        ({"method": FilterNorm(), "ridge": 0.0}, ValueError, "ridge"),
+        ({"method": FilterNorm(), "patches": 0}, ValueError, "patches"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, match):
+    with pytest.raises(error, match=match):
+        RefitConsumers(**arguments)
+
+
+@given(st.integers(1, 300), st.integers(1, 64))
+def test_vectors_used_are_at_most_the_limit_and_visit_every_position(patches, limit):
+    sampling = Sampling(limit)
+    step = sampling.step(patches)
+    assert np.gcd(step, patches) == 1
+    assert step == 1 or patches / step <= limit
+    stream = torch.arange(patches * step).reshape(1, -1, 1)
+    # Cut at any place, the same vectors are used.
+    cut = len(stream[0]) // 3
+    whole = sampling.rows(stream, patches, 0)
+    parts = [sampling.rows(stream[:, :cut], patches, 0), sampling.rows(stream[:, cut:], patches, cut)]
+    assert torch.equal(torch.cat(parts, dim=1), whole)
+    assert sorted((whole % patches).flatten().tolist()) == list(range(patches))
+
+
+@settings(max_examples=20)
+@given(seeds, st.booleans())
+def test_moments_give_the_errors_of_the_vectors_themselves(seed, constant):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(2, 30, 4)), rng.normal(size=(2, 30, 3))
+    sums = MomentSums(2, 4, 3, torch.device("cpu"))
+    for part in (slice(0, 13), slice(13, 30)):
+        sums.add(torch.from_numpy(x[:, part]), torch.from_numpy(y[:, part]))
+    moments = sums.moments()
+    weights = rng.normal(size=(2, 4, 3))
+    bias = rng.normal(size=(2, 3)) if constant else None
+    left = y - x @ weights - (bias[:, None] if constant else 0.0)
+    assert moments.squared_error(weights, bias) == pytest.approx(float(np.sum(left**2)), rel=1e-10)
+    centred = Moments.centred(moments)
+    np.testing.assert_allclose(centred.products[0], 29 * np.cov(x[0].T), rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=20)
+@given(seeds)
+def test_inputs_that_say_nothing_leave_weights_as_they_were(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(1, 30, 4))
+    x[..., 2] = 0.0
+    sums = MomentSums(1, 4, 2, torch.device("cpu"))
+    sums.add(torch.from_numpy(x), torch.from_numpy(rng.normal(size=(1, 30, 2))))
+    prior = rng.normal(size=(1, 4, 2))
+    np.testing.assert_array_equal(least_squares(sums.moments(), prior, 0.01)[0, 2], prior[0, 2])
+
+
+def test_a_layer_that_saw_nothing_is_named():
+    layer = nn.layers.find_layers(torch.nn.Linear(2, 2))[""]
+    with pytest.raises(ValueError, match="has seen no inputs"):
+        InputMoments(Sampling(4)).moments(layer)
