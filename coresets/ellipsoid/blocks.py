@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from array_api_compat import is_dask_array
 
 from coresets._validate import check_points
 from coresets.weighted_set import to_host
@@ -67,6 +68,8 @@ class Blocks:
         for number, block in enumerate(blocks):
             if getattr(block, "ndim", 0) == 2 and len(block) == 0:
                 continue
+            if is_dask_array(block):  # one block of a collection, which is small enough to be looked at
+                block = block.compute()  # noqa: PLW2901
             points = to_host(check_points(block, name=f"block {number}"))
             if points.ndim != 2:
                 raise ValueError(f"block {number} has shape {points.shape}; pass (n_b, d)")

@@ -63,7 +63,10 @@ def _layers(
     for workload in usable(workloads, 2):
         layer = from_points(workload, RELU, count, adding=adding)
         yield workload, layer
-    shown = usable(workloads, 1)[0]
+    some = usable(workloads, 1)
+    if not some:
+        return
+    shown = some[0]
     for name in ("one long", "one biased", "parallel"):
         yield _named(shown, name), planted(name, RELU, count)
     if not adding:
@@ -135,7 +138,8 @@ def _to_a_size(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scen
         own = theorem.given_size(DELTA, draw.chance)
         epsilon = theorem.epsilon(BoundedNeurons(layer.outgoing.shape[1]), int(draw.level), own)
         yield _drawn(workload, layer, Exactly(), _DRAWS, Accuracy(epsilon, DELTA))
-    yield _front_door(usable(workloads, 1)[0])
+    for workload in usable(workloads, 1)[:1]:
+        yield _front_door(workload)
 
 
 def _front_door(workload: Workload) -> Scenario:
@@ -189,8 +193,11 @@ class FrontDoor:
 def _ridge(workloads: Sequence[Workload], profile: Profile) -> Iterable[Scenario]:
     rng = np.random.default_rng(7)
     layers: dict[str, BoundedLayer] = {}
-    shown = usable(workloads, 1)[0]
-    for workload in usable(workloads, 2):
+    some = usable(workloads, 2)
+    if not some:
+        return
+    shown = some[0]
+    for workload in some:
         layers[workload.name] = from_points(workload, RELU, 6 * _DRAWS)
     apart = np.column_stack([rng.standard_normal(6 * _DRAWS), np.zeros(6 * _DRAWS)])
     apart[10] = (0.0, 1e-6)

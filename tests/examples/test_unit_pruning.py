@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib")
 
 import torch
 
-import nn.units
+import nn.neurons
 from examples import unit_pruning
 from examples.images import load_images
 from examples.networks import small_conv_net
@@ -53,8 +53,8 @@ def test_every_method_of_the_package_takes_part():
 
     exported = {
         name
-        for name in nn.units.__all__
-        if isinstance(value := getattr(nn.units, name), type)
+        for name in nn.neurons.__all__
+        if isinstance(value := getattr(nn.neurons, name), type)
         and issubclass(value, UnitMethod)
         and value is not UnitMethod
         and list(signature(value.choose).parameters) == ["self", "problem"]

@@ -42,6 +42,8 @@ CERTAIN = {"LEV", "LEWIS", "CAR", "T1", "T2", "T6", "T7", *(f"M{i}" for i in ran
 # Networks are made from the points, and a check may claim something certain of some and something
 # likely of others.
 NETWORKS = {c.key for c in CHECKS if type(c.guarantee).__module__.startswith("nn.")}
+# Streams and support vector machines are attacked on sets of their own, where some statements are certain.
+OWN_DATA = {"MR", "MR-V", "S1", "S2", "S3", "S3-P", "S4", "S5", "SG"}
 CHECK = pytest.mark.parametrize("check", CHECKS, ids=[check.key for check in CHECKS])
 
 
@@ -89,6 +91,9 @@ def test_claims_are_those_of_the_theorem_and_sizes_below_the_data(check: Check) 
             assert 0.0 < scenario.claimed.delta < 1e-6
         elif check.key in NETWORKS:
             assert scenario.claimed.delta in (0.0, DELTA)
+        elif check.key in OWN_DATA:
+            assert scenario.claimed.delta in (0.0, DELTA)
+            continue
         else:
             deterministic = check.key == "TOP" or _is_certain(check, scenario)
             assert scenario.claimed.delta == (0.0 if deterministic else DELTA)
