@@ -94,7 +94,7 @@ class TaylorUnits:
     effect: Effect = field(default_factory=AbsoluteEffect)
     allocation: Allocation = field(default_factory=Global)
     # Not shown: a function prints its address, and plans name their methods.
-    loss: LossFunction = field(default=torch.nn.functional.cross_entropy, repr=False)
+    loss: LossFunction = field(default_factory=lambda: torch.nn.functional.cross_entropy, repr=False)
 
     def __post_init__(self) -> None:
         check_allocation(self.allocation)
