@@ -22,7 +22,7 @@ from nn.selection import Allocation, Uniform
 from nn.units.consumers import Consumer
 from nn.units.method import UnitProblem, split_units
 
-__all__ = ["Chosen", "Paths", "Regressions", "observed", "rescaled", "search", "unit_counts"]
+__all__ = ["Chosen", "Paths", "Regressions", "observed", "search", "unit_counts"]
 
 Kept = npt.NDArray[np.bool_]
 
@@ -188,14 +188,6 @@ def unit_counts(problem: UnitProblem, allocation: Allocation) -> dict[str, int]:
             for own in split_units(Uniform(), part, problem.sizes):
                 counts[own.layers[0]] = own.count
     return counts
-
-
-def rescaled(weight: torch.Tensor | None, consumer: Consumer, factors: torch.Tensor) -> torch.Tensor:
-    """A consumer's weight, or what other groups have made of it, with a factor for each unit."""
-    layer = consumer.layer
-    old = layer.weight if weight is None else weight
-    spread = consumer.column_factors(factors.to(torch.float64)).to(old.device)
-    return layer.like_weight((layer.matrix(old).double() * spread).to(old.dtype))
 
 
 def _evidence(group: str, parts: Sequence[UnitRegression], keep: Kept, *, bounded: bool) -> Certificate:

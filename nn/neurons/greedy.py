@@ -23,7 +23,7 @@ from coresets.certificate import Certificate
 from nn.guarantees.greedy import GreedyHull
 from nn.neurons._elimination import Matrix, contributions
 from nn.neurons._moments import Sampling
-from nn.neurons._searches import observed, rescaled, unit_counts
+from nn.neurons._searches import observed, unit_counts
 from nn.selection import Allocation, Uniform
 from nn.units.method import UnitDecision, UnitProblem, check_allocation
 
@@ -166,7 +166,7 @@ class GreedyForward:
                 )
             factors = torch.from_numpy(found.factors)
             for name, consumer in problem.consumers(group).items():
-                updates[f"{name}.weight"] = rescaled(updates.get(f"{name}.weight"), consumer, factors)
+                updates[f"{name}.weight"] = consumer.rescaled(factors, updates.get(f"{name}.weight"))
             certificate = _evidence(group, found, products, probabilities)
             certificates[group] = (certificate,)
             if certificate.bound is not None and certificate.bound >= 1.0:

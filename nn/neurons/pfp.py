@@ -28,10 +28,10 @@ from nn.budgets import Share
 from nn.edges.sipp import Transfer
 from nn.guarantees.edges import SensitivityTransfer
 from nn.guarantees.pfp import DistinctUnits, UnitInclusion, UnitTruncation
-from nn.layers import EdgeLayer
 from nn.neurons._common_error import CommonError, Drawable
 from nn.neurons.sensitivities import UnitSensitivities, collect_unit_sensitivities
 from nn.selection import Allocation
+from nn.units.consumers import multiplied
 from nn.units.method import UnitDecision, UnitProblem, check_allocation, keep_best_units
 
 __all__ = ["PFP", "CommonError"]
@@ -117,7 +117,7 @@ class PFP:
                 for name, consumer in readers.items():
                     own = consumer.column_factors(torch.from_numpy(kept[group].factors))
                     spread[name] = spread.get(name, 1.0) * own
-        updates = {f"{name}.weight": _rescaled(layers[name], own) for name, own in spread.items()}
+        updates = {f"{name}.weight": multiplied(layers[name], own) for name, own in spread.items()}
         certificates = {
             name: (self._certificate(found[name], kept[name], len(kept)),) for name in problem.groups
         }
@@ -202,12 +202,6 @@ class _Kept:
     def unweighted(self) -> _Kept:
         """The same units, unchanged."""
         return _Kept((self.factors > 0.0).astype(np.float64))
-
-
-def _rescaled(layer: EdgeLayer, spread: torch.Tensor) -> torch.Tensor:
-    """The weight of a layer with its columns multiplied."""
-    weight = layer.weight
-    return layer.like_weight((layer.matrix().double() * spread.to(weight.device)).to(weight.dtype))
 
 
 def _keep(values: Array, count: int, sampler: Sampler, rng: np.random.Generator | None) -> _Kept:

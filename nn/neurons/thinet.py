@@ -27,7 +27,7 @@ from coresets.certificate import Certificate
 from nn.gram import Gram, check_ridge, cholesky
 from nn.neurons._elimination import Matrix, contributions
 from nn.neurons._moments import Sampling
-from nn.neurons._searches import observed, rescaled, unit_counts
+from nn.neurons._searches import observed, unit_counts
 from nn.selection import Allocation, Uniform
 from nn.units.method import UnitDecision, UnitProblem, check_allocation
 
@@ -98,7 +98,7 @@ class ThiNet:
                 for name, consumer in problem.consumers(group).items():
                     parameter = f"{name}.weight"
                     factors = torch.from_numpy(scales)
-                    updates[parameter] = rescaled(updates.get(parameter), consumer, factors)
+                    updates[parameter] = consumer.rescaled(factors, updates.get(parameter))
             keep[group] = torch.from_numpy(kept)
             certificates[group] = (_evidence(group, products, scales, kept.astype(np.float64)),)
         return UnitDecision(keep, updates, certificates)

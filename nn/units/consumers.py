@@ -16,7 +16,7 @@ import torch
 from nn.layers import EdgeLayer, find_layers
 from nn.units.topology import Place, UnitGroup
 
-__all__ = ["Consumer", "consumers_of"]
+__all__ = ["Consumer", "consumers_of", "multiplied"]
 
 # So many weights are worked on at once.
 _BLOCK_ENTRIES = 1 << 20
@@ -70,25 +70,21 @@ class Consumer:
         spread[own] = factors[self.unit_of_column.to(factors.device)[own]]
         return spread
 
-    def rescaled(self, factors: torch.Tensor) -> torch.Tensor:
-        """The layer's weight with the columns of every unit multiplied by a factor.
+    def rescaled(self, factors: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """A weight with the columns of every unit multiplied by a factor.
 
         Parameters
         ----------
         factors : Tensor of shape (units,)
+        weight : Tensor, optional
+            What other groups have made of the layer's weight, which it is by default.
 
         Returns
         -------
         Tensor
             Of the weight's shape, precision and device.
         """
-        weight = self.layer.weight
-        spread = self.column_factors(factors.to(torch.float64)).to(weight.device)
-        matrix = self.layer.matrix()
-        scaled = torch.empty_like(matrix)
-        for rows, old in zip(_blocks(scaled), _blocks(matrix), strict=True):
-            rows.copy_(old.double() * spread)
-        return self.layer.like_weight(scaled)
+        return multiplied(self.layer, self.column_factors(factors.to(torch.float64)), weight)
 
     def unit_norms(self, order: float = 2.0) -> torch.Tensor:
         """Norm of all weights that read a unit, in float64, of shape (units,)."""
@@ -98,6 +94,26 @@ class Consumer:
             for rows in _blocks(self.layer.matrix())
         ]
         return torch.linalg.vector_norm(torch.stack(norms), order, dim=0)
+
+
+def multiplied(layer: EdgeLayer, spread: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+    """A weight of a layer with each column multiplied in float64, a few neurons at a time.
+
+    Parameters
+    ----------
+    layer : EdgeLayer
+        The layer.
+    spread : Tensor of shape (edges a neuron,)
+        One factor a column.
+    weight : Tensor, optional
+        Of the shape of the layer's weight, which it is by default.
+    """
+    matrix = layer.matrix(weight)
+    spread = spread.to(matrix.device)
+    scaled = torch.empty_like(matrix)
+    for rows, old in zip(_blocks(scaled), _blocks(matrix), strict=True):
+        rows.copy_(old.double() * spread)
+    return layer.like_weight(scaled)
 
 
 def _blocks(matrix: torch.Tensor) -> tuple[torch.Tensor, ...]:

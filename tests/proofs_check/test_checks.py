@@ -93,6 +93,9 @@ def test_claims_are_those_of_the_theorem_and_sizes_below_the_data(check: Check) 
             assert scenario.claimed.delta in (0.0, DELTA)
         elif check.key in OWN_DATA:
             assert scenario.claimed.delta in (0.0, DELTA)
+            assert 1 <= scenario.size <= scenario.workload.n
+            certain = scenario.claimed.delta == 0.0  # a ratio to the bound, at most 1
+            assert bool(scenario.vacuous) == (scenario.claimed.vacuous and not certain)
             continue
         else:
             deterministic = check.key == "TOP" or _is_certain(check, scenario)
