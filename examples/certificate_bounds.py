@@ -19,7 +19,7 @@ import nn
 from coresets.certificate import Certificate
 from examples.images import ImageSet
 from examples.networks import accuracy
-from examples.records import batches
+from examples.trained import batches
 from nn.calibration import Calibration, observe
 from nn.certify import (
     Conformal,

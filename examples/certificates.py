@@ -25,7 +25,8 @@ from examples.certificate_bounds import CERTIFICATES, Network, factor_rows, leng
 from examples.coverage import FALSE_ALARM, MISS, coverage
 from examples.edge_methods import methods
 from examples.images import ImageSet
-from examples.records import Record, Trained, batches, parser, read_records, run, write_records
+from examples.records import Record, read_records, write_records
+from examples.trained import Trained, batches, parser, run
 
 COLOURS = {
     "magnitude, global": "black",

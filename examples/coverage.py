@@ -21,7 +21,8 @@ from scipy.stats import beta, binom
 import nn
 from examples.certificate_bounds import ALPHA, BETA
 from examples.images import ImageSet
-from examples.records import Record, batches
+from examples.records import Record
+from examples.trained import batches
 from nn.calibration import Calibration, observe
 from nn.certify import ClassChange, Conformal, OutputDifference, OutputError, errors_on
 from nn.certify.conformal import RatioCollector, floored

@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 from scipy.stats import t
-from tqdm import tqdm
 
 import nn
 from examples.edge_methods import STYLES, methods
 from examples.images import ImageSet
 from examples.networks import NETWORKS, accuracy
-from examples.records import Record, Trained, batches, parser, read_records, run, write_records
+from examples.records import Record, read_records, resume
+from examples.trained import Trained, batches, parser, run
 from nn.certify.graph import in_float64
 from nn.layers import find_layers
 
@@ -60,33 +60,28 @@ def study(
     images: ImageSet, trained: Trained, cells: Sequence[tuple[int, str, float]], fixed: Record, path: Path
 ) -> None:
     """Add the records of the cells, of seed, method and ratio, that are missing on disk."""
-    records = read_records(path)
-    done = {(r["images"], r["network"], r["seed"], r["method"], r["keep_ratio"]) for r in records}
-    left = [cell for cell in cells if (fixed["images"], fixed["network"], *cell) not in done]
     original: dict[int, float] = {}
-    for seed, method, ratio in tqdm(left, desc=f"{fixed['images']}, {fixed['network']}", disable=None):
+
+    def measure(cell: Record) -> list[Record]:
+        seed, method = cell["seed"], cell["method"]
         network = trained(seed)
         if seed not in original:
             original[seed] = accuracy(network, images.test)
         chosen = methods(images, network)
         if method not in chosen:
-            continue
+            return []
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", nn.PruningWarning)
             pruned = nn.prune(
                 network,
                 chosen[method],
-                nn.KeepRatio(ratio),
+                nn.KeepRatio(cell["keep_ratio"]),
                 calibration=batches(images.calibration),
                 rng=seed,
             )
-        records.append(
+        return [
             {
-                **fixed,
-                "seed": seed,
-                "method": method,
-                "keep_ratio": ratio,
                 "kept": pruned.plan.kept,
                 "seconds": time.perf_counter() - start,
                 "accuracy": accuracy(pruned.model, images.test),
@@ -94,8 +89,11 @@ def study(
                 "original_accuracy": original[seed],
                 "worst_layer_error": max(layer_errors(network, pruned.model, images.test[0][:512]).values()),
             }
-        )
-        write_records(path, records)
+        ]
+
+    names = ("seed", "method", "keep_ratio")
+    wanted = [{**fixed, **dict(zip(names, cell, strict=True))} for cell in cells]
+    resume(path, wanted, measure, label=f"{fixed['images']}, {fixed['network']}")
 
 
 def table(records: Sequence[Record]) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from coresets._files import write_atomically
-from examples.records import Record, read_records, write_records
+from examples.records import Record, resume
 from nn.layers import EdgeLayer
 from nn.neurons import ColumnNormalised, RowNorm, SignedSum, UnitScore
 from nn.neurons._isometry import certificate
@@ -230,14 +230,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = chosen.out / "records.json"
-    records = read_records(path)
-    done = {(r["map"], r["p"], r["seed"]) for r in records}
-    for seed in range(chosen.seeds):
-        for name in MAPS:
-            for p in POWERS:
-                if (name, p, seed) not in done:
-                    records.extend(measure(name, p, seed))
-                    write_records(path, records)
+    cells = [{"map": m, "p": p, "seed": s} for s in range(chosen.seeds) for m in MAPS for p in POWERS]
+    records = resume(
+        path, cells, lambda cell: list(measure(cell["map"], cell["p"], cell["seed"])), label="i-SpaSP"
+    )
     text = table(records)
     write_atomically(chosen.out / "table.md", lambda file: file.write(text.encode()))
     plot(records, chosen.out / "decay.png")

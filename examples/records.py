@@ -1,22 +1,17 @@
-"""What the studies share: records on disk, trained networks, and arguments of the command line."""
+"""Records of a study on disk: one file, complete after every step, from which an interrupted run goes on."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from tqdm import tqdm
 
 from coresets._files import write_atomically
-from examples.images import ImageSet, load_images
-from examples.networks import NETWORKS, UnfitImagesError, train
 
-__all__ = ["Record", "Trained", "batches", "parser", "read_records", "run", "write_records"]
+__all__ = ["Record", "read_records", "resume", "write_records"]
 
 Record = dict[str, Any]
 
@@ -31,63 +26,32 @@ def write_records(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     write_atomically(path, lambda file: file.write((json.dumps(records, indent=1) + "\n").encode()))
 
 
-def batches(part: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Images and labels, 128 at a time."""
-    return list(zip(*(tensor.split(128) for tensor in part), strict=True))
-
-
-class Trained:
-    """Networks of one kind on one image set, one a seed, each trained when it is first asked for.
+def resume(
+    path: Path, cells: Iterable[Record], measure: Callable[[Record], Sequence[Record]], *, label: str
+) -> list[Record]:
+    """Measure the cells of which there is no record yet, and write the records after each.
 
     Parameters
     ----------
-    images : ImageSet
-        Trained on its training part.
-    name : str
-        One of ``NETWORKS``.
-    steps : int
-        Training steps of 128 images.
+    path : Path
+        Where the records are.
+    cells : iterable of dict
+        What to measure, all with the same keys; every record of a cell contains it.
+    measure : callable
+        From a cell to what was measured, one record or several.
+    label : str
+        Of the progress bar.
+
+    Returns
+    -------
+    list of dict
+        All records, the earlier ones included.
     """
-
-    def __init__(self, images: ImageSet, name: str, steps: int) -> None:
-        self._images, self._name, self._steps = images, name, steps
-        self._networks: dict[int, torch.nn.Module] = {}
-
-    def __call__(self, seed: int) -> torch.nn.Module:
-        """The network of a seed, in evaluation mode."""
-        if seed not in self._networks:
-            torch.manual_seed(seed)
-            network = NETWORKS[self._name](self._images).to(self._images.train[0].device)
-            train(network, self._images, seed=seed, steps=self._steps)
-            self._networks[seed] = network
-        return self._networks[seed]
-
-
-def parser(description: str, *, seeds: bool = True) -> argparse.ArgumentParser:
-    """Arguments that all studies take, the number of seeds only where there are several."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument("--images", nargs="+", default=["digits"], help="digits, or archives of --data-dir")
-    made.add_argument("--data-dir", type=Path, default=os.environ.get("CORESETS_DATA"))
-    if seeds:
-        made.add_argument("--seeds", type=int, default=3)
-    made.add_argument("--steps", type=int, default=1500, help="training steps of 128 images")
-    made.add_argument("--device", default="cpu", help="where networks are trained and run")
-    made.add_argument("--out", type=Path, required=True)
-    return made
-
-
-def run(arguments: argparse.Namespace, study: Callable[[ImageSet], None]) -> int:
-    """Go through the image sets; an archive that is missing, foreign or unfit is an error of one line."""
-    directory = None if arguments.data_dir is None else Path(arguments.data_dir)
-    for name in arguments.images:
-        try:
-            images = load_images(name, directory).to(arguments.device)
-        except (FileNotFoundError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        try:
-            study(images)
-        except UnfitImagesError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-    return 0
+    records, wanted = read_records(path), list(cells)
+    keys = tuple(wanted[0]) if wanted else ()
+    done = {tuple(record.get(key) for key in keys) for record in records}
+    left = [cell for cell in wanted if tuple(cell.values()) not in done]
+    for cell in tqdm(left, desc=label, disable=None):
+        records.extend({**cell, **found} for found in measure(cell))
+        write_records(path, records)
+    return records

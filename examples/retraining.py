@@ -14,13 +14,12 @@ import warnings
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from tqdm import tqdm
-
 import nn
 from examples.edge_methods import methods
 from examples.images import ImageSet
 from examples.networks import accuracy, train
-from examples.records import Record, Trained, batches, parser, read_records, run, write_records
+from examples.records import Record, read_records, resume
+from examples.trained import Trained, batches, parser, run
 
 METHODS = (
     "magnitude, uniform",
@@ -80,17 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = given.out / "records.json"
 
     def one(images: ImageSet) -> None:
-        records, trained = read_records(path), Trained(images, NETWORK, given.steps)
-        done = {(r["images"], r["seed"], r["method"], r["keep_ratio"]) for r in records}
-        cells = [(s, m, x) for s in range(given.seeds) for m in METHODS for x in given.ratios]
-        left = [cell for cell in cells if (images.name, *cell) not in done]
+        trained = Trained(images, NETWORK, given.steps)
         originals: dict[int, tuple[float, float]] = {}
 
         def tested(pruned: nn.Pruned, seed: int) -> tuple[float, float]:
             # Other batches than those of the training.
             return before_and_after(pruned, images, seed=1000 + seed, steps=given.retraining_steps)
 
-        for seed, method, ratio in tqdm(left, desc=images.name, disable=None):
+        def measure(cell: Record) -> list[Record]:
+            seed = cell["seed"]
             network = trained(seed)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", nn.PruningWarning)
@@ -98,26 +95,29 @@ def main(argv: Sequence[str] | None = None) -> int:
                     originals[seed] = tested(nn.prune(network, nn.Magnitude(), nn.KeepRatio(1.0)), seed)
                 pruned = nn.prune(
                     network,
-                    methods(images)[method],
-                    nn.KeepRatio(ratio),
+                    methods(images)[cell["method"]],
+                    nn.KeepRatio(cell["keep_ratio"]),
                     calibration=batches(images.calibration),
                     rng=seed,
                 )
             before, after = tested(pruned, seed)
-            records.append(
+            return [
                 {
-                    "images": images.name,
-                    "seed": seed,
-                    "method": method,
-                    "keep_ratio": ratio,
                     "kept": pruned.size.kept,
                     "accuracy": before,
                     "retrained": after,
                     "original_accuracy": originals[seed][0],
                     "original_retrained": originals[seed][1],
                 }
-            )
-            write_records(path, records)
+            ]
+
+        cells = [
+            {"images": images.name, "seed": seed, "method": method, "keep_ratio": ratio}
+            for seed in range(given.seeds)
+            for method in METHODS
+            for ratio in given.ratios
+        ]
+        resume(path, cells, measure, label=images.name)
 
     if (code := run(given, one)) != 0:
         return code

@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from scipy.stats import t
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 import nn
 from examples.edge_pruning import layer_errors, panels
 from examples.images import ImageSet
 from examples.networks import NETWORKS, accuracy, train
-from examples.records import Record, Trained, batches, parser, read_records, run, write_records
+from examples.records import Record, read_records, resume
+from examples.trained import Trained, batches, parser, run
 from examples.unit_methods import METHODS, PROVABLE, STYLES
 from nn.units import Shrunk
 
@@ -112,18 +112,19 @@ def study(
     finetune: int,
 ) -> None:
     """Add the records of the cells, of seed, method and ratio, that are missing on disk."""
-    records = read_records(path)
-    done = {(r["images"], r["network"], r["seed"], r["method"], r["keep_ratio"]) for r in records}
-    left = [cell for cell in cells if (fixed["images"], fixed["network"], *cell) not in done]
     original: dict[int, float] = {}
-    for seed, method, ratio in tqdm(left, desc=f"{fixed['images']}, {fixed['network']}", disable=None):
+
+    def measure(cell: Record) -> list[Record]:
+        seed = cell["seed"]
         network = trained(seed)
         if seed not in original:
             original[seed] = accuracy(network, images.test)
-        cell = {"seed": seed, "method": method, "keep_ratio": ratio, "original_accuracy": original[seed]}
-        found = one_record(network, method, ratio, seed, images, finetune)
-        records.append({**fixed, **cell, "finetune": finetune, **found})
-        write_records(path, records)
+        found = one_record(network, cell["method"], cell["keep_ratio"], seed, images, finetune)
+        return [{"original_accuracy": original[seed], "finetune": finetune, **found}]
+
+    names = ("seed", "method", "keep_ratio")
+    wanted = [{**fixed, **dict(zip(names, cell, strict=True))} for cell in cells]
+    resume(path, wanted, measure, label=f"{fixed['images']}, {fixed['network']}")
 
 
 def table(records: Sequence[Record]) -> str:

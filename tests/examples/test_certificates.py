@@ -19,7 +19,7 @@ from examples import certificates, coverage, retraining
 from examples.certificate_bounds import CERTIFICATES, Network, _side_errors, rows, share_factor
 from examples.images import ImageSet, load_images
 from examples.networks import accuracy
-from examples.records import Trained, batches
+from examples.trained import Trained, batches
 from nn.certify import Conformal, conformal_factor
 from nn.layers import find_layers
 from nn.sensitivities import collect_sensitivities
