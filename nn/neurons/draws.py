@@ -147,12 +147,21 @@ def _chance(probabilities: Floats, count: int) -> float:
     """Probability that exactly ``count`` of independent events occur."""
     sure = int((probabilities >= 1.0).sum())
     left = count - sure
-    chances = np.zeros(left + 1)
-    chances[0] = 1.0
-    for p in probabilities[probabilities < 1.0]:
-        chances[1:] = chances[1:] * (1.0 - p) + chances[:-1] * p
-        chances[0] *= 1.0 - p
-    return float(chances[left])
+    # Events go in about sqrt(n) groups side by side, whose distributions are then convolved. Events of
+    # probability 0 fill the last group; every term is positive, so nothing cancels.
+    open_ones = probabilities[probabilities < 1.0]
+    steps = max(1, math.isqrt(len(open_ones)))
+    groups = np.zeros((-(-len(open_ones) // steps), steps))
+    groups.flat[: len(open_ones)] = open_ones
+    chances = np.zeros((len(groups), steps + 1))
+    chances[:, 0] = 1.0
+    for p in groups.T[:, :, None]:
+        chances[:, 1:] = chances[:, 1:] * (1.0 - p) + chances[:, :-1] * p
+        chances[:, :1] *= 1.0 - p
+    total = np.ones(1)
+    for group in chances:
+        total = np.convolve(total, group)[: left + 1]
+    return float(total[left])
 
 
 @dataclass(frozen=True, slots=True)
