@@ -20,7 +20,7 @@ class                     needs                                  exponent per te
 
 with h(u) = (1 + u) ln(1 + u) - u and kl the relative entropy of two Bernoulli laws. The first
 two need independence only; the third also needs equal means (for unequal ones kl holds around
-their average), so it covers draws with replacement and not Poisson sampling.
+their average), so it covers draws with replacement (E1-KL) and not Poisson sampling.
 
 References: Bernstein 1924; Bennett 1962; Hoeffding 1963, Theorem 1; Boucheron, Lugosi and
 Massart 2013, Section 2.7 to 2.10.

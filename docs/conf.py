@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.metadata import version as _version
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "coresets"
 author = "The coresets developers"
@@ -25,6 +29,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinxcontrib.bibtex",
+    "where_things_are",
 ]
 exclude_patterns = ["_build", "studies/*/table.md", "studies/*/chosen.md"]
 

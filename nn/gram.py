@@ -184,7 +184,7 @@ class Gram:
         return np.maximum(np.einsum("gnm,gnm->gn", differences @ self.matrix, differences), 0.0)
 
     def leverages(self, vectors: Matrix) -> Matrix:
-        """a^T H^-1 a: how far an input lies from those that were seen.
+        """a^T H^-1 a: how far an input lies from those that were seen (B3).
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The public call: points in memory, of any array library, to a coreset with the same moments."""
+"""The public call: points in memory, of any array library, to a coreset with the same moments (CAR)."""
 
 from __future__ import annotations
 

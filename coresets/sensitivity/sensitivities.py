@@ -85,7 +85,7 @@ class Sensitivities:
         return Sensitivities(xp.clip(self.values, max=1.0), self.certificates)
 
     def with_defensive_mixing(self, weights: Array) -> Sensitivities:
-        """Add each point's share of the mass, w / U with U the total weight.
+        """Add each point's share of the mass, w / U with U the total weight (DM).
 
         The total grows by 1, and every point of positive weight gets a positive bound. A sampler
         then over- or under-counts the mass itself, hence any bounded cost, only boundedly.

@@ -3,7 +3,7 @@
 Both carry a bound through the layers (Q8 on the theory pages). :func:`additive` follows the actual
 activations of the original network and bounds the pruned one's distance from them, one number an
 activation. :func:`interval` follows intervals for the activations and for the differences, and so
-holds for every input of a box at once. Neither assumes anything about how the network was pruned;
+holds for every input of a box at once (Q8-I). Neither assumes anything about how the network was pruned;
 both are computed in float64 and hold up to its rounding. They are about the networks in float64, too: in
 a lower precision, outputs may differ by its rounding on top, which exceeds a very small bound. Cost: about
 seven, and about fourteen, forward passes in float64.

@@ -5,7 +5,7 @@ the order of the candidates, from large to small, and the statement to prove are
 data are looked at; candidates are tested in that order until the first one fails. If the returned
 network violated the statement, then the first bad candidate of the order was accepted, and that has
 probability at most one minus the confidence: no correction for the number of candidates is needed
-(fixed-sequence testing). Bisecting, or skipping a failed candidate, would void this; stopping early,
+(fixed-sequence testing, Q10-S). Bisecting, or skipping a failed candidate, would void this; stopping early,
 for whatever reason, does not. A candidate that cannot be made, since a solver fails on it say, therefore
 ends the search as a failed one does, with a warning.
 """

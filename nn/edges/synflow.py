@@ -2,7 +2,7 @@
 
 With all weights replaced by their absolute values, R is the sum of the outputs for an input of ones,
 and a weight's score is its share in R: the total of all paths through it. Every path crosses every
-layer once, so the scores of each layer add up to R, and a layer's last weight has score R. Removing
+layer once, so the scores of each layer add up to R (SF1), and a layer's last weight has score R. Removing
 weights of total score below R therefore leaves a path: the *cut ratio* of a step, the removed score
 over R, certifies that nothing collapsed when it is below 1 (Tanaka, Kunin, Yamins and Ganguli 2020
 for the score; the certificate and the adaptive schedule follow from its linearity).

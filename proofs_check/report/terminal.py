@@ -16,6 +16,7 @@ from rich.text import Text
 from proofs_check.check import Check
 from proofs_check.report.summary import duration, headline, number, rate, summarise, vacuous_notes
 from proofs_check.results import CheckResult, RunResult, ScalingFit, ScenarioResult, Verdict
+from proofs_check.where import locate
 
 __all__ = ["print_explanation", "print_list", "print_report", "report_console"]
 
@@ -225,7 +226,7 @@ def print_list(checks: Iterable[Check], console: Console) -> None:
 
 def print_explanation(check: Check, console: Console) -> None:
     """Print what a guarantee promises, what it needs, and how its check attacks it."""
-    guarantee = check.guarantee
+    guarantee, where = check.guarantee, locate(check)
     console.print(Text(check.key, style="bold").append(f"  {guarantee.title}", style="not bold"))
     console.print()
     console.print(Padding(guarantee.statement, (0, 2)))
@@ -250,6 +251,9 @@ def print_explanation(check: Check, console: Console) -> None:
         ("Samplers", samplers),
         ("Attack", check.queries),
         ("Theory page", check.page),
+        ("Stated in", where.stated),
+        ("Used in", ", ".join(where.used) or "no algorithm; it is about the problem itself"),
+        ("Check", where.checked),
     ):
         table.add_row(name, text)
     console.print(table)
