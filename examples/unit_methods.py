@@ -82,7 +82,7 @@ _AS_THEY_ARE: Mapping[str, UnitMethod] = {
     "PFP, randomised": PFP(IID()),
     "PFP, partially derandomised": PFP(Hybrid()),
     "PFP, fixed size": PFP(FixedSize()),
-    "PFP, fixed size, own weights": PFP(FixedSize(), reweight=False),
+    "PFP, fixed size, own weights": PFP(FixedSize(), reweighted=False),
     "i-SpaSP": ISpaSP(SignedSum()),
     "i-SpaSP, absolute": ISpaSP(AbsoluteSum()),
     "i-SpaSP, row norm": ISpaSP(RowNorm()),

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nn.budgets import Budget, Dense, KeepCount, KeepRatio, PerLayer
+    from nn.budgets import Budget, Dense, KeepCount, KeepFlops, KeepParameters, KeepRatio, PerLayer
     from nn.calibration import Calibration
     from nn.certify import Certified, ClassChange, HeldOut, OutputDifference, additive, held_out, interval
     from nn.edges import (
@@ -56,6 +56,8 @@ __all__ = [
     "GraSP",
     "HeldOut",
     "KeepCount",
+    "KeepFlops",
+    "KeepParameters",
     "KeepRatio",
     "LayerPlan",
     "Magnitude",
@@ -85,7 +87,7 @@ __all__ = [
 # Where each public name lives. They are imported when asked for, since this package has to import
 # where torch is not installed.
 _HOMES = {
-    "nn.budgets": ("Budget", "Dense", "KeepCount", "KeepRatio", "PerLayer"),
+    "nn.budgets": ("Budget", "Dense", "KeepCount", "KeepFlops", "KeepParameters", "KeepRatio", "PerLayer"),
     "nn.calibration": ("Calibration",),
     "nn.certify": (
         "Certified",

@@ -6,8 +6,6 @@ for or to a copy of it, which is never changed in place.
 
 from __future__ import annotations
 
-import copy
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,16 +13,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from coresets._files import write_atomically
 from coresets.certificate import Certificate
+from nn._records import read_certificates, read_record, write_record, written_certificates
+from nn.copies import copied
 from nn.masks import bake_in, put_on
 
 __all__ = ["LayerPlan", "Plan", "PruningWarning", "copied"]
-
-_FORMAT = 1
 
 
 class PruningWarning(UserWarning):
@@ -189,18 +185,16 @@ class Plan:
         """Write masks, weights and all else to one safetensors file, atomically."""
         tensors = {}
         for name, layer in self.layers.items():
-            tensors[f"{name}:keep"] = layer.keep.detach().cpu().contiguous()
-            tensors[f"{name}:weight"] = layer.weight.detach().cpu().contiguous()
+            tensors[f"{name}:keep"] = layer.keep
+            tensors[f"{name}:weight"] = layer.weight
         record = {
-            "format": _FORMAT,
             "method": self.method,
             "budget": self.budget,
             "notes": list(self.notes),
-            "certificates": [c.to_dict() for c in self.certificates],
-            "layers": {n: [c.to_dict() for c in layer.certificates] for n, layer in self.layers.items()},
+            "certificates": written_certificates(self.certificates),
+            "layers": {n: written_certificates(layer.certificates) for n, layer in self.layers.items()},
         }
-        content = safetensors.torch.save(tensors, {"plan": json.dumps(record)})
-        write_atomically(path, lambda file: file.write(content))
+        write_record(path, "plan", tensors, record)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Plan:
@@ -214,16 +208,12 @@ class Plan:
             If there is no such file.
         """
         tensors, record = read_record(path, "plan")
-        if record.get("format") != _FORMAT:
-            raise ValueError(
-                f"{os.fspath(path)} has format {record.get('format')}; this version reads {_FORMAT}"
-            )
         try:
             layers = {
                 name: LayerPlan(
                     tensors[f"{name}:keep"],
                     tensors[f"{name}:weight"],
-                    tuple(Certificate.from_dict(c) for c in certificates),
+                    read_certificates(certificates),
                 )
                 for name, certificates in record["layers"].items()
             }
@@ -231,7 +221,7 @@ class Plan:
                 layers,
                 record["method"],
                 record["budget"],
-                tuple(Certificate.from_dict(c) for c in record["certificates"]),
+                read_certificates(record["certificates"]),
                 tuple(record["notes"]),
             )
         except (KeyError, TypeError) as error:
@@ -246,41 +236,3 @@ class Plan:
         lines.extend(f"  {c.name}: {c.statement}" for c in self.certificates)
         lines.extend(f"  note: {note}" for note in self.notes)
         return "\n".join(lines)
-
-
-def copied(network: torch.nn.Module) -> torch.nn.Module:
-    """A deep copy.
-
-    Raises
-    ------
-    ValueError
-        If there cannot be one, as with weights that hooks compute.
-    """
-    try:
-        return copy.deepcopy(network)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"the network cannot be copied, and pruning never works in place; weights computed by torch.nn."
-            f"utils.prune or weight_norm are made plain by their remove functions ({error})"
-        ) from error
-
-
-def read_record(path: str | os.PathLike[str], key: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and the JSON record under ``key`` of a safetensors file.
-
-    Raises
-    ------
-    ValueError
-        If the file is no safetensors file or has no such record.
-    """
-    try:
-        with safetensors.safe_open(os.fspath(path), framework="pt") as file:
-            record = json.loads((file.metadata() or {})[key])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except FileNotFoundError:
-        raise
-    except (safetensors.SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(f"{os.fspath(path)} is not a saved {key} ({error})") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{os.fspath(path)} is not a saved {key}")
-    return tensors, record

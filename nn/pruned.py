@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import safetensors.torch
 import torch
 
-from coresets._files import write_atomically
 from coresets.certificate import Certificate
+from nn._records import read_record, under, write_record, written_certificates
 from nn.layers import find_layers
 from nn.masks import bake_in, put_on
-from nn.plans import Plan, read_record
+from nn.plans import Plan
 
 __all__ = ["Pruned", "Size", "load_pruned"]
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +103,12 @@ class Pruned:
         tensors = {f"state:{key}": value for key, value in plain.state_dict().items()}
         tensors |= {f"keep:{name}": keep for name, keep in masks.items()}
         record = {
-            "format": _FORMAT,
-            "certificates": [c.to_dict() for c in self.certificates],
+            "certificates": written_certificates(self.certificates),
             "method": self.plan.method,
             "budget": self.plan.budget,
             "layers": list(self.plan.layers),
         }
-        content = safetensors.torch.save(
-            {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()},
-            {"pruned": json.dumps(record)},
-        )
-        write_atomically(path, lambda file: file.write(content))
+        write_record(path, "pruned", tensors, record)
 
 
 def load_pruned(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
@@ -146,18 +136,16 @@ def load_pruned(path: str | os.PathLike[str], network: torch.nn.Module) -> torch
     FileNotFoundError
         If there is no such file.
     """
-    tensors, record = read_record(path, "pruned")
-    if record.get("format") != _FORMAT:
-        raise ValueError(f"{os.fspath(path)} has format {record.get('format')}; this version reads {_FORMAT}")
+    tensors, _ = read_record(path, "pruned")
     loaded = copy.deepcopy(network)
     bake_in(loaded)
-    state = _under("state:", tensors)
+    state = under("state:", tensors)
     _refuse_other_precision(path, state, loaded)
     try:
         loaded.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(f"{os.fspath(path)} was saved from another network: {error}") from error
-    put_on(loaded, _under("keep:", tensors))
+    put_on(loaded, under("keep:", tensors))
     return loaded
 
 
@@ -171,7 +159,3 @@ def _refuse_other_precision(
                 f"{os.fspath(path)} has {name!r} in {saved[name].dtype}, the network in {own.dtype}; make "
                 f"the network as the saved one was, for instance with network.to({saved[name].dtype})"
             )
-
-
-def _under(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -73,7 +73,8 @@ def plan(
         How to choose: single weights (edges), or whole units (neurons, channels, heads).
     budget : Budget
         How many weights, or units, to keep: :class:`~nn.budgets.KeepRatio`,
-        :class:`~nn.budgets.KeepCount` or :class:`~nn.budgets.PerLayer`.
+        :class:`~nn.budgets.KeepCount` or :class:`~nn.budgets.PerLayer`; or, where units are removed, what
+        the network may cost: :class:`~nn.budgets.KeepParameters` or :class:`~nn.budgets.KeepFlops`.
     calibration : iterable of batches, optional
         For methods that look at data, and for all that remove units, which depend on how the network
         is wired; see :class:`~nn.calibration.Calibration`.

@@ -2,7 +2,8 @@
 
 Published by Baykal, Liebenwein, Gilitschenski, Feldman and Rus (2019), without the constants that its theorem
 asks for when there is a budget: those exceed the size of any real network by many orders of magnitude
-(:meth:`CoreNet.sizes` shows them); C2 is about its condition numbers. The proportions between the sides of a layer are the theorem's.
+(:meth:`CoreNet.sizes` shows them; C2 is about its condition numbers). The proportions between the sides of
+a layer are the theorem's.
 
 Its refinements are choices here, each on its own: sure inclusion of sensitive edges comes with every
 sampler but the published one (Q3, Q4); a side of which nothing would be saved is kept as it is;

@@ -4,12 +4,14 @@ They are coresets of a layer's units: drawn by sensitivities, chosen by what the
 what can be rebuilt from the others. What becomes of the network is the business of :mod:`nn.units`.
 """
 
+from nn.neurons._gates import GivenLabels, SampledLabels
 from nn.neurons.activations import TopActivation
 from nn.neurons.baselines import FilterNorm, GeometricMedian, RandomUnits
 from nn.neurons.composition import composed_certificate
 from nn.neurons.convex_geometry import ConvexGeometry
+from nn.neurons.cost_terms import AddedCost, CostRatio, NoCost
 from nn.neurons.draws import Drawing, ExactPoisson, Pivotal, TopScores, UntilDistinct
-from nn.neurons.fisher import AddedCost, CostRatio, Fisher, GivenLabels, NoCost, SampledLabels
+from nn.neurons.fisher import Fisher
 from nn.neurons.greedy import GreedyForward
 from nn.neurons.group_ols import BestGroupPath, GroupOBS, GroupOLS, Reconstruction
 from nn.neurons.inputs import Ball, MeasuredBall, MeasuredEllipsoid

@@ -13,7 +13,7 @@ They are one algorithm, block elimination, on H with the largest gains first and
 smallest ones first. The gains are exact, whatever the correlation of the columns of one unit.
 
 Cost of a whole path, for m columns, n outputs and k columns a unit: about m^3 / 3 flops for the reduction
-and m^2 n (1 + 1 / k) for the gains; 2 m^2 numbers of memory.
+and 2 m^2 n for the gains; m^2 numbers of memory beside H. Backward, besides, m^3 for the inverse.
 """
 
 from __future__ import annotations
@@ -24,18 +24,24 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
+import torch
 
 from coresets.errors import SolverError
 from nn.gram import cholesky
+from nn.neurons._block_kernels import downdate, quotients
+from nn.neurons._moments import factored, solved
 
 __all__ = ["UnitPath", "UnitRegression", "backward_path", "better_path", "contributions", "forward_path"]
 
 Matrix = npt.NDArray[np.float64]
 Units = npt.NDArray[np.int64]
 
-# Removed units are dropped from the working arrays once they are this share of them.
-_DEAD_SHARE = 0.1
+# So many entries of a matrix are worked on at a time, where a copy of it is not wanted.
+_BLOCK_ENTRIES = 1 << 20
+# A panel of the elimination has at least so many columns and steps.
+_PANEL_COLUMNS, _LEAST_PANEL = 128, 16
+# The lower triangle of the matrix is updated in so many slabs.
+_SLABS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,27 +90,44 @@ class UnitRegression:
         """Columns of some units, in their order."""
         return np.asarray((units[:, None] * self.width + np.arange(self.width)).reshape(-1))
 
+    def squared_norms(self) -> Matrix:
+        """Squared norms of what units add to the output, (U,): the diagonal of :meth:`contributions`."""
+        inner = np.arange(self.units)
+        blocks = self.matrix.reshape(self.units, self.width, self.units, self.width)[inner, :, inner, :]
+        weights = self.weights.reshape(self.units, self.width, -1)
+        return np.asarray(self.scale * np.sum(weights * (blocks @ weights), axis=(1, 2)))
+
     def contributions(self) -> Matrix:
         """K_uv = <X_u W_u, X_v W_v>, of shape (U, U): inner products of what units add to the output.
 
         As far as H is X^T X; with the ridge, those of rows that hold the ridge too.
         """
-        shape = (self.units, self.width, self.units, self.width)
-        products = self.scale * self.matrix * (self.weights @ self.weights.T)
-        return np.asarray(products.reshape(shape).sum(axis=(1, 3)))
+        found = np.empty((self.units, self.units))
+        step = max(1, _BLOCK_ENTRIES // (self.width * len(self.matrix)))
+        for start in range(0, self.units, step):
+            rows = slice(start * self.width, (start + step) * self.width)
+            products = self.matrix[rows] * (self.weights[rows] @ self.weights.T)
+            by_unit = products.reshape(-1, self.width, len(self.matrix)).sum(axis=1)
+            found[start : start + step] = by_unit.reshape(len(by_unit), self.units, self.width).sum(axis=2)
+        return self.scale * found
 
     def squared_error(self, units: Units) -> float:
-        """Least squared error with some units kept, from its definition."""
+        """Least squared error with some units kept.
+
+        That is tr(W_G^T (H_GG - H_GS H_SS^-1 H_SG) W_G) with S the columns that are kept and G the others.
+        """
         gone = np.setdiff1d(np.arange(self.units), units)
         if not len(gone):
             return 0.0
-        kept = self.columns(np.asarray(units))
-        difference = self.weights.copy()
+        lost, kept = self.columns(gone), self.columns(np.asarray(units))
+        weights = self.weights[lost]
+        left = self.correlations[lost]
         if len(kept):
-            factor = (cholesky(self.matrix[np.ix_(kept, kept)]), True)
-            wanted = self.correlations[kept]
-            difference[kept] -= scipy.linalg.cho_solve(factor, wanted, check_finite=False)
-        return max(0.0, self.scale * float(np.sum(difference * (self.matrix @ difference))))
+            # H_GG W_G is (H W)_G - H_GS W_S.
+            beside = self.matrix[np.ix_(kept, lost)]
+            moved = solved(factored(self.matrix[np.ix_(kept, kept)]), beside @ weights)
+            left -= beside.T @ (self.weights[kept] + moved)
+        return max(0.0, self.scale * float(np.sum(weights * left)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +139,7 @@ class UnitPath:
     order : array of shape (L,) of int
         The set with k units is the first k.
     errors : array of shape (L + 1,)
-        Squared error with k units.
+        Squared error with k units; infinite where the path does not go.
     """
 
     order: Units
@@ -151,14 +174,26 @@ def forward_path(parts: Sequence[UnitRegression], steps: int) -> UnitPath:
     return UnitPath(order, errors)
 
 
-def backward_path(parts: Sequence[UnitRegression]) -> UnitPath:
-    """Path of backward elimination, down to no unit; see :func:`forward_path`."""
-    inverses = [_inverse(part.matrix) for part in parts]
+def backward_path(parts: Sequence[UnitRegression], least: int = 0) -> UnitPath:
+    """Path of backward elimination.
+
+    Parameters
+    ----------
+    parts : sequence of UnitRegression
+        See :func:`forward_path`.
+    least : int
+        How many units are left at the end. Errors of fewer, but for none at all, are infinite.
+    """
+    units = parts[0].units
+    inverses = [torch.cholesky_inverse(factored(part.matrix)).numpy() for part in parts]
     widths = [part.width for part in parts]
     starts = [np.sqrt(part.scale) * part.weights for part in parts]
-    removed, rises = _eliminate(inverses, starts, widths, -1.0, parts[0].units)
-    errors = np.concatenate([[0.0], np.cumsum(rises)])[::-1]
-    return UnitPath(np.ascontiguousarray(removed[::-1]), np.ascontiguousarray(errors))
+    removed, rises = _eliminate(inverses, starts, widths, -1.0, units - least)
+    errors = np.full(units + 1, np.inf)
+    errors[0] = sum(part.energy for part in parts)
+    errors[least:] = np.concatenate([[0.0], np.cumsum(rises)])[::-1]
+    others = np.setdiff1d(np.arange(units), removed)
+    return UnitPath(np.concatenate([others, removed[::-1]]), errors)
 
 
 def better_path(one: UnitPath, other: UnitPath, count: int) -> UnitPath:
@@ -166,84 +201,119 @@ def better_path(one: UnitPath, other: UnitPath, count: int) -> UnitPath:
     return other if other.errors[count] < one.errors[count] else one
 
 
-def _inverse(matrix: Matrix) -> Matrix:
-    """H^-1, exactly symmetric."""
-    inverse, _ = scipy.linalg.lapack.dpotri(cholesky(matrix), lower=1, overwrite_c=1)
-    lower = np.tril(inverse)
-    return np.asarray(lower + np.tril(inverse, -1).T)
-
-
 def _eliminate(
     matrices: Sequence[Matrix], starts: Sequence[Matrix], widths: Sequence[int], direction: float, steps: int
 ) -> tuple[Units, Matrix]:
     """Order and gains of greedy block elimination; of equal gains the earlier unit goes first."""
-    states = [_State(m, s, k, steps) for m, s, k in zip(matrices, starts, widths, strict=True)]
-    active = np.arange(len(matrices[0]) // widths[0])
-    alive = np.ones(len(active), dtype=bool)
+    panel = max(_LEAST_PANEL, _PANEL_COLUMNS // max(widths))
+    states = [_State(m, s, k, panel) for m, s, k in zip(matrices, starts, widths, strict=True)]
+    units = np.arange(len(matrices[0]) // widths[0])  # the unit in each place of the working arrays
+    alive = np.ones(len(units), dtype=bool)
     order, found = np.empty(steps, dtype=np.int64), np.empty(steps)
     for step in range(steps):
+        if step and step % panel == 0:
+            left = int(np.count_nonzero(alive))
+            # The last units that are alive come into the places of those that are gone, the very last first.
+            gone, last = np.flatnonzero(~alive[:left]), left + np.flatnonzero(alive[left:])
+            moves = list(zip(gone.tolist(), last[::-1].tolist(), strict=True))
+            for state in states:
+                state.settle(moves, left)
+            units[gone] = units[last[::-1]]
+            units, alive = units[:left], np.ones(left, dtype=bool)
         gains = np.sum([state.gains() for state in states], axis=0)
-        place = int(np.argmax(np.where(alive, direction * gains, -np.inf)))
-        order[step], found[step] = active[place], max(0.0, float(gains[place]))
+        worth = np.where(alive, direction * gains, -np.inf)
+        best = np.flatnonzero(worth == np.max(worth))
+        place = int(best[np.argmin(units[best])])
+        order[step], found[step] = units[place], max(0.0, float(gains[place]))
         alive[place] = False
         for state in states:
             state.eliminate(place)
-        if np.count_nonzero(~alive) > _DEAD_SHARE * len(alive):
-            for state in states:
-                state.compact(alive)
-            active, alive = active[alive], alive[alive]
     return order, found
 
 
 class _State:
-    """What the elimination has left of one matrix, for units that are still in the working arrays."""
+    """What the elimination has left of one matrix.
 
-    def __init__(self, matrix: Matrix, start: Matrix, width: int, steps: int) -> None:
-        self._matrix, self._width = matrix, width
-        units = len(matrix) // width
-        self._columns = np.arange(len(matrix))
-        self._values = start.reshape(units, width, -1).copy()
-        inner = np.arange(units)
-        self._blocks = matrix.reshape(units, width, units, width)[inner, :, inner, :].copy()
-        self._factors = np.empty((steps * width, len(matrix)))  # rows of the triangular factor so far
+    Working arrays hold the units in places 0, 1, ...; those that go leave their places when a panel of steps
+    is over. Until then the matrix and the values v are those of the beginning of the panel, and what has
+    changed is kept as factors. Only the diagonal blocks B_u and P_u = v_u v_u^T are updated in every step; P
+    is made afresh with each panel, since what is left of it may be far smaller than it was.
+    """
+
+    def __init__(self, matrix: Matrix, start: Matrix, width: int, panel: int) -> None:
+        self._width, self._left = width, len(matrix) // width
+        self._matrix = torch.from_numpy(matrix.copy())  # the blocks below and on the diagonal are used
+        self._values = torch.from_numpy(np.array(start, dtype=np.float64))
+        inner = np.arange(self._left)
+        split = matrix.reshape(self._left, width, self._left, width)
+        self._blocks = np.ascontiguousarray(split[inner, :, inner, :].transpose(1, 2, 0))
+        self._squares = np.empty_like(self._blocks)
+        self._work = np.empty((width, width + 1, self._left))
+        self._gains = np.empty(self._left)
+        self._factors = torch.empty((len(matrix), panel * width), dtype=torch.float64)
+        self._changes = torch.empty((panel * width, self._values.shape[1]), dtype=torch.float64)
         self._rows = 0
+        self._square()
+
+    def _square(self) -> None:
+        by_unit = self._values[: self._left * self._width].reshape(self._left, self._width, -1)
+        self._squares[..., : self._left] = (by_unit @ by_unit.transpose(1, 2)).permute(1, 2, 0).numpy()
 
     def gains(self) -> Matrix:
-        """tr(v_u^T B_u^-1 v_u) for every unit u, with v the values and B the diagonal blocks."""
-        if self._width == 1:
-            return np.asarray(np.einsum("akn,akn->a", self._values, self._values) / self._blocks[:, 0, 0])
-        products = self._values @ self._values.transpose(0, 2, 1)
-        try:
-            solved = np.linalg.solve(self._blocks, products)
-        except np.linalg.LinAlgError as error:
+        """tr(v_u^T B_u^-1 v_u) for the unit u in every place; 0 where it is gone."""
+        if not quotients(self._blocks, self._squares, self._work, self._gains, self._left):
             raise SolverError(
-                f"the columns of a unit depend on one another up to rounding ({error}); use a larger ridge"
-            ) from error
-        return np.asarray(solved.trace(axis1=1, axis2=2))
+                "the columns of a unit depend on one another, or on those of units before, up to rounding; "
+                "use a larger ridge"
+            )
+        return self._gains[: self._left].copy()
 
     def eliminate(self, place: int) -> None:
-        """Reduce everything by the unit in a place of the working arrays."""
-        own = slice(place * self._width, (place + 1) * self._width)
-        before = self._factors[: self._rows, : len(self._columns)]
-        row = self._matrix[np.ix_(self._columns[own], self._columns)]
-        row -= before[:, own].T @ before
-        lower = cholesky((row[:, own] + row[:, own].T) / 2.0)
-        solved = scipy.linalg.solve_triangular(
-            lower, np.hstack([row, self._values[place]]), lower=True, check_finite=False
-        )
-        factor, value = solved[:, : len(self._columns)], solved[:, len(self._columns) :]
-        units = len(self._values)
-        self._values -= (factor.T @ value).reshape(self._values.shape)
-        by_unit = factor.reshape(self._width, units, self._width).transpose(1, 0, 2)
-        self._blocks -= by_unit.transpose(0, 2, 1) @ by_unit
-        self._blocks[place] = np.eye(self._width)  # what is left of the unit itself is rounding
-        self._factors[self._rows : self._rows + self._width, : len(self._columns)] = factor
-        self._rows += self._width
+        """Reduce everything by the unit in a place."""
+        width, count = self._width, self._left * self._width
+        own = slice(place * width, (place + 1) * width)
+        before, changes = self._factors[:count, : self._rows], self._changes[: self._rows]
+        row = torch.empty((count, width), dtype=torch.float64)
+        row[: own.start] = self._matrix[own, : own.start].T
+        row[own.start :] = self._matrix[own.start : count, own]
+        row.addmm_(before, before[own].T, alpha=-1.0)
+        lower = torch.from_numpy(np.ascontiguousarray(cholesky(((row[own] + row[own].T) / 2.0).numpy())))
+        factor = torch.linalg.solve_triangular(lower.T, row, upper=True, left=False)
+        value = self._values[own] - before[own] @ changes
+        value = torch.linalg.solve_triangular(lower, value, upper=False)
+        # v_u becomes v_u - F_u z, and so P_u loses F_u T_u^T + T_u F_u^T with T = v z^T - F z z^T / 2.
+        tilt = self._values[:count] @ value.T
+        tilt.addmm_(before, changes @ value.T, alpha=-1.0)
+        tilt.addmm_(factor, value @ value.T, alpha=-0.5)
+        downdate(self._blocks, self._squares, self._by_entry(factor), self._by_entry(tilt), self._left)
+        self._blocks[..., place], self._squares[..., place] = np.eye(width), 0.0  # else rounding
+        self._factors[:count, self._rows : self._rows + width] = factor
+        self._changes[self._rows : self._rows + width] = value
+        self._rows += width
 
-    def compact(self, alive: npt.NDArray[np.bool_]) -> None:
-        """Drop the units that are gone from the working arrays."""
-        columns = np.repeat(alive, self._width)
-        left = self._factors[: self._rows, : len(self._columns)][:, columns]
-        self._factors[: self._rows, : left.shape[1]] = left
-        self._columns = self._columns[columns]
-        self._values, self._blocks = self._values[alive], self._blocks[alive]
+    def _by_entry(self, rows: torch.Tensor) -> Matrix:
+        """(units k, k) as (k, k, units)."""
+        blocks = rows.reshape(self._left, self._width, self._width).permute(1, 2, 0)
+        return np.asarray(blocks.contiguous().numpy())
+
+    def settle(self, moves: Sequence[tuple[int, int]], left: int) -> None:
+        """End a panel: move units into the places of others, and bring all that is left up to date."""
+        matrix, width = self._matrix, self._width
+        for to, at in moves:
+            into, out = (slice(place * width, (place + 1) * width) for place in (to, at))
+            for rows in (self._values, self._factors):
+                rows[into] = rows[out]
+            for blocks in (self._blocks, self._squares):
+                blocks[..., to] = blocks[..., at]
+            matrix[into, : into.start] = matrix[out, : into.start]
+            matrix[into.stop : out.start, into] = matrix[out, into.stop : out.start].T
+            matrix[into, into] = matrix[out, out]
+        self._left, count = left, left * width
+        factors, changes = self._factors[:count, : self._rows], self._changes[: self._rows]
+        self._values[:count].addmm_(factors, changes, alpha=-1.0)
+        side = width * max(1, -(-left // _SLABS))
+        for start in range(0, count, side):  # in slabs, so that little above the diagonal is worked on
+            slab = slice(start, min(start + side, count))
+            matrix[slab.start : count, slab].addmm_(factors[slab.start :], factors[slab].T, alpha=-1.0)
+        self._rows = 0
+        self._square()

@@ -15,11 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from nn.calibration import Batch, Calibration, device_of, evaluating
-from nn.plans import copied
+from nn.calibration import Batch, Calibration, device_of, evaluating, reduce_sum
+from nn.copies import copied
+from nn.units.method import UnitProblem
 from nn.units.topology import Place, UnitGroup
 
-__all__ = ["GivenLabels", "Labels", "LossFunction", "SampledLabels", "gate_gradients"]
+__all__ = [
+    "GivenLabels",
+    "Labels",
+    "LossFunction",
+    "SampledLabels",
+    "gate_gradients",
+    "mean_over_examples",
+]
 
 LossFunction = Callable[[Any, Any], torch.Tensor]
 
@@ -227,3 +235,21 @@ def _in_precision(batch: Batch, precision: torch.dtype | None) -> Batch:
         {key: converted(v) for key, v in batch.keywords.items()},
         converted(batch.target),
     )
+
+
+def mean_over_examples(
+    batches: Iterator[dict[str, torch.Tensor]], of: Any, problem: UnitProblem
+) -> dict[str, torch.Tensor]:
+    """Mean over all examples, and processes, of a function of the gates' gradients."""
+    device = device_of(problem.network)
+    totals = {
+        name: torch.zeros(group.units, dtype=torch.float64, device=device)
+        for name, group in problem.groups.items()
+    }
+    count = 0
+    for gradients in batches:
+        count += len(next(iter(gradients.values())))
+        for name, total in totals.items():
+            total.add_(of(gradients[name]).sum(dim=0))
+    everywhere = int(reduce_sum(torch.tensor(count, device=device)))
+    return {name: reduce_sum(total) / everywhere for name, total in totals.items()}

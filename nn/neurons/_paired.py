@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from nn.layers import EdgeLayer
-from nn.neurons._moments import MomentSums, Sampling
+from nn.neurons._moments import MomentSums, Sampling, vectors_of
 
-__all__ = ["LeftTargets", "OwnTargets", "Pair", "PairedInputs", "RunOrder", "Slot"]
+__all__ = ["LeftTargets", "OwnTargets", "Pair", "PairedInputs", "Reached", "RunOrder", "Slot"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +43,10 @@ class Slot:
         device = matrix.device
         return matrix[:, self.rows.to(device)][:, :, self.columns.to(device)]
 
-    def targets(self, vectors: torch.Tensor) -> torch.Tensor:
+    def targets(self, vectors: torch.Tensor, dtype: torch.dtype = torch.float64) -> torch.Tensor:
         """Original outputs without bias, (groups, v, rows), of original inputs (groups, v, edges)."""
-        kept = self.layer.matrix()[:, self.rows.to(vectors.device)].to(torch.float64)
-        return vectors.to(torch.float64) @ kept.transpose(1, 2)
+        kept = self.layer.matrix()[:, self.rows.to(vectors.device)].to(dtype)
+        return vectors.to(dtype) @ kept.transpose(1, 2)
 
     def biases(self, layer: EdgeLayer) -> torch.Tensor:
         """Biases of the outputs that stay, in float64 on the host, (groups, rows)."""
@@ -69,7 +69,7 @@ class Slot:
         return found
 
 
-class _Reached(Exception):  # noqa: N818 - no error
+class Reached(Exception):  # noqa: N818 - no error
     """The layer in question has run; the rest of the network need not."""
 
 
@@ -83,7 +83,7 @@ class Pair(torch.nn.Module):
     def forward(self, *arguments: Any, **keywords: Any) -> None:
         """Run the original, then the smaller network."""
         for network in (self.original, self.smaller):
-            with suppress(_Reached):
+            with suppress(Reached):
                 network(*arguments, **keywords)
 
 
@@ -110,11 +110,9 @@ class OwnTargets:
         self.sums = MomentSums(*shape, layer.weight.device)
 
     def update(self, layer: EdgeLayer, activations: torch.Tensor) -> None:
-        patches = layer.patches(activations)
-        for block in layer.inputs(activations):
-            rows = self._sampling.rows(block, patches, self._seen)
-            self._seen += int(block.shape[1])
+        for rows in self._sampling.vectors(layer, activations, self._seen):
             self.sums.add(rows[..., self._slot.columns.to(rows.device)], self._slot.targets(rows))
+        self._seen += vectors_of(layer, activations)
 
     def reduce(self) -> None:
         self.sums.reduce()
@@ -128,14 +126,11 @@ class LeftTargets:
         self._seen = 0
 
     def update(self, layer: EdgeLayer, activations: torch.Tensor) -> None:
-        patches = layer.patches(activations)
-        parts = []
-        for block in layer.inputs(activations):
-            parts.append(self._slot.targets(self._sampling.rows(block, patches, self._seen)))
-            self._seen += int(block.shape[1])
-        self._targets.append(torch.cat(parts, dim=1))
+        parts = self._sampling.vectors(layer, activations, self._seen)
+        self._targets.append(torch.cat([self._slot.targets(rows) for rows in parts], dim=1))
+        self._seen += vectors_of(layer, activations)
         if len(self._targets) == self._calls:
-            raise _Reached
+            raise Reached
 
     def reduce(self) -> None:
         """Nothing to combine."""
@@ -150,15 +145,13 @@ class PairedInputs:
         self.sums = MomentSums(groups, edges, neurons, layer.weight.device)
 
     def update(self, layer: EdgeLayer, activations: torch.Tensor) -> None:
-        patches = layer.patches(activations)
         targets, start = self._targets.popleft(), 0
-        for block in layer.inputs(activations):
-            rows = self._sampling.rows(block, patches, self._seen)
-            self._seen += int(block.shape[1])
+        for rows in self._sampling.vectors(layer, activations, self._seen):
             self.sums.add(rows, targets[:, start : start + rows.shape[1]])
             start += int(rows.shape[1])
+        self._seen += vectors_of(layer, activations)
         if not self._targets:
-            raise _Reached
+            raise Reached
 
     def reduce(self) -> None:
         self.sums.reduce()

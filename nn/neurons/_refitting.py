@@ -20,6 +20,7 @@ from nn.calibration import Calibration, observe
 from nn.layers import EdgeLayer, find_layers
 from nn.neurons._moments import Moments, Sampling, least_squares, with_own_targets
 from nn.neurons._paired import LeftTargets, OwnTargets, Pair, PairedInputs, RunOrder, Slot
+from nn.neurons._stored import OtherDataError, Recorded, Replayed, StoredTargets, TargetStore
 from nn.plans import copied
 from nn.units.method import UnitDecision, UnitProblem
 from nn.units.surgery import Recipe, recipe_of
@@ -27,6 +28,9 @@ from nn.units.surgery import Recipe, recipe_of
 __all__ = ["Fit", "Refitting", "refit"]
 
 Matrix = npt.NDArray[np.float64]
+# Of original outputs so many bytes are kept at most.
+_TARGET_BYTES = 1 << 28
+
 _Fittable = tuple[str, Moments, float]  # a consumer, its moments, and what the ridge is relative to
 
 
@@ -203,23 +207,72 @@ def _one_by_one(
 ) -> Iterator[_Fittable]:
     """Moments of consumers on their inputs in the smaller network, in the order in which they run.
 
-    Each needs a pass of both networks as far as the consumer. The caller changes the smaller network
-    before it asks for the next.
+    The original network runs once, if the targets that it leaves are not too many, and the data come again
+    as they are; else once for each consumer, at the side of the smaller one. The caller changes the smaller
+    network before it asks for the next.
     """
-    pair = Pair(problem.network, smaller)
     inner = find_layers(smaller, list(slots))
-    for name, calls in _calls(problem, slots).items():
-        targets: deque[torch.Tensor] = deque()
-        original = LeftTargets(slots[name], sampling, calls, targets)
-        fitted = PairedInputs(inner[name], sampling, targets)
-        observe(
-            pair,
-            {"original": slots[name].layer, "smaller": inner[name]},
-            problem.calibration,
-            {"original": original, "smaller": fitted},
-        )
-        found = fitted.sums.moments()
+    store = _stored(problem, slots, sampling)
+    for name, calls in (store.calls if store else _calls(problem, slots)).items():
+        found = None
+        if store is not None and (stored := store.take(name)) is not None:
+            found = _replayed(problem, smaller, inner[name], sampling, (store.digests, stored, calls))
+            if found is None:
+                store = None
+        if found is None:
+            found = _side_by_side(problem, smaller, slots[name], inner[name], (sampling, calls))
         yield name, found, _own_scale(slots[name], found)
+
+
+def _stored(problem: UnitProblem, slots: Mapping[str, Slot], sampling: Sampling) -> TargetStore | None:
+    """Targets of all consumers, from one pass; None where several processes would have to agree on them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return None
+    store = TargetStore(_TARGET_BYTES)
+    observe(
+        Recorded(problem.network, store),
+        {name: slot.layer for name, slot in slots.items()},
+        problem.calibration,
+        {name: StoredTargets(slot, sampling, store) for name, slot in slots.items()},
+    )
+    return store
+
+
+def _replayed(
+    problem: UnitProblem,
+    smaller: torch.nn.Module,
+    layer: EdgeLayer,
+    sampling: Sampling,
+    stored: tuple[list[bytes], deque[torch.Tensor], int],
+) -> Moments | None:
+    """Moments with stored targets; None if the data are not those that these were made from."""
+    targets: deque[torch.Tensor] = deque()
+    network, fitted = Replayed(smaller, *stored, targets), PairedInputs(layer, sampling, targets)
+    try:
+        observe(network, {layer.name: layer}, problem.calibration, {layer.name: fitted})
+    except OtherDataError:
+        return None
+    return fitted.sums.moments() if network.finished() else None
+
+
+def _side_by_side(
+    problem: UnitProblem,
+    smaller: torch.nn.Module,
+    slot: Slot,
+    layer: EdgeLayer,
+    how: tuple[Sampling, int],
+) -> Moments:
+    """Moments from a pass of both networks as far as the consumer."""
+    sampling, calls = how
+    targets: deque[torch.Tensor] = deque()
+    original, fitted = LeftTargets(slot, sampling, calls, targets), PairedInputs(layer, sampling, targets)
+    observe(
+        Pair(problem.network, smaller),
+        {"original": slot.layer, "smaller": layer},
+        problem.calibration,
+        {"original": original, "smaller": fitted},
+    )
+    return fitted.sums.moments()
 
 
 def _calls(problem: UnitProblem, slots: Mapping[str, Slot]) -> Counter[str]:

@@ -10,7 +10,8 @@ import torch
 from nn.neurons._support import ranked
 from nn.neurons.ispasp import check_score, in_order, remove
 from nn.neurons.unit_scores import SignedSum, UnitScore
-from nn.units.method import UnitDecision, UnitProblem
+from nn.selection import Allocation, Uniform
+from nn.units.method import UnitDecision, UnitProblem, check_allocation
 
 __all__ = ["TopActivation"]
 
@@ -27,11 +28,12 @@ class TopActivation:
     score : UnitScore
         Sums of activations by default; ``ColumnNormalised()`` weighs them by the norms of the columns that
         read them, ``RowNorm()`` takes norms.
+    allocation : Allocation
+        How many in each group; see :class:`~nn.neurons.ISpaSP`.
 
     Notes
     -----
-    Groups are taken front to back, behind those that are already smaller, and the same share of every group
-    of a budget is kept.
+    Groups are taken front to back, behind those that are already smaller.
 
     Examples
     --------
@@ -45,9 +47,11 @@ class TopActivation:
     """
 
     score: UnitScore = field(default_factory=SignedSum)
+    allocation: Allocation = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
         check_score(self.score)
+        check_allocation(self.allocation)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Group by group, in the order in which the network reads them."""

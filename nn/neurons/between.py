@@ -4,8 +4,9 @@ A statement about sums of neurons w(p) phi(p.x) needs to know phi, and that noth
 way: batch normalisation in evaluation mode is an affine map, so it is folded into the rows p; dropout
 and reshapes do nothing; averages, with coefficients that add up to at most 1, keep every bound on the
 sums. Max-pooling does not: the largest of several sums is not the sum of the largest terms, so the
-terms are no longer functions of one inner product each. Whatever is not understood is named, and nothing
-is claimed about the group; methods still run.
+terms are no longer functions of one inner product each. What it keeps is a bound on each term, and with it
+the triangle inequality. Whatever is not understood is named, and nothing is claimed about the group;
+methods still run.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ class Between:
         Whether averages are taken on the way.
     reason : str
         Why nothing is claimed; empty if phi is known.
+    pooled : str
+        The max-pooling on the way, in words; empty if there is none. Each term is then some phi(p.x) of a
+        window of inputs x, or an average of such terms.
     """
 
     activation: Activation | None
@@ -68,6 +72,12 @@ class Between:
     shift: torch.Tensor | None = None
     averaged: bool = False
     reason: str = ""
+    pooled: str = ""
+
+    @property
+    def not_a_sum(self) -> str:
+        """Why consumers read no sum of functions of one inner product each; empty if they do."""
+        return self.reason or self.pooled
 
 
 # Derivatives of GELU and SiLU reach 1.1290 and 1.0999.
@@ -102,6 +112,8 @@ _AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPoo
 # Concatenated with others, the units are still read by columns of their own.
 _RESHAPE_FUNCTIONS = (torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.cat, torch.concat)
 _RESHAPE_METHODS = ("flatten", "view", "reshape", "permute", "transpose", "contiguous")
+_MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
+_MAX_POOL_FUNCTIONS = (functional.max_pool1d, functional.max_pool2d, functional.adaptive_max_pool2d)
 _AVERAGE_FUNCTIONS = (torch.mean, functional.avg_pool2d, functional.adaptive_avg_pool2d)
 _DROPOUTS = (functional.dropout, functional.dropout2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -159,6 +171,7 @@ class _Path:
         self._norm: tuple[torch.Tensor, torch.Tensor] | None = None
         self._reached: set[str] = set()
         self._averaged = False
+        self._pooled = ""
 
     def followed(self) -> Between:
         """The answer."""
@@ -179,7 +192,7 @@ class _Path:
         if missing:
             raise _UnclearError(f"the way to {', '.join(sorted(missing))} is not understood")
         scale, shift = self._norm or (None, None)
-        return Between(activation, scale, shift, self._averaged)
+        return Between(activation, scale, shift, self._averaged, pooled=self._pooled)
 
     def _call(self, name: str) -> torch.fx.Node:
         calls = [n for n in self._graph.nodes if n.op == "call_module" and n.target == name]
@@ -225,12 +238,15 @@ class _Path:
             elif _averages(user, module):
                 self._averaged = True
                 self._spread(user)
+            elif _takes_maxima(user, module):
+                self._pooled = self._pooled or f"{_words(user, module)} stands between it and its readers"
+                self._spread(user)
             else:
                 raise _UnclearError(f"{_words(user, module)} stands between it and its readers")
 
 
 def _words(node: torch.fx.Node, module: nn.Module | None) -> str:
-    if isinstance(module, (nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d)):
+    if isinstance(module, _MAX_POOLS) or node.target in _MAX_POOL_FUNCTIONS:
         return f"max-pooling, {node.target!r}, which does not commute with sums,"
     return f"{node.target!r}" if module is None else f"{node.target!r}, a {type(module).__name__},"
 
@@ -282,6 +298,17 @@ def _reshapes(node: torch.fx.Node) -> bool:
     return (node.op == "call_method" and node.target in _RESHAPE_METHODS) or (
         node.op == "call_function" and node.target in _RESHAPE_FUNCTIONS
     )
+
+
+def _takes_maxima(node: torch.fx.Node, module: nn.Module | None) -> bool:
+    """Whether a node takes maxima over windows, each of which has an entry of the map itself.
+
+    With a dilation there may be none, and the maximum would be minus infinity.
+    """
+    if isinstance(module, _MAX_POOLS):
+        return getattr(module, "dilation", 1) in (1, (1,), (1, 1)) and not module.return_indices
+    plain = len(node.args) <= 4 and not {"dilation", "return_indices"} & set(node.kwargs)
+    return node.op == "call_function" and node.target in _MAX_POOL_FUNCTIONS and plain
 
 
 def _averages(node: torch.fx.Node, module: nn.Module | None) -> bool:

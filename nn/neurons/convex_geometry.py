@@ -99,6 +99,8 @@ class ConvexGeometry:
         activation = neurons.between.activation
         if activation is None:
             return Scored(bounds.values, unclaimed(neurons.between.reason))
+        if neurons.between.pooled:
+            return Scored(bounds.values, unclaimed(neurons.between.pooled))
         if activation.slope is None:
             return Scored(bounds.values, unclaimed(f"{activation.name} is not positively homogeneous"))
         return Scored(bounds.values, partial(_certified, neurons, bounds, self.drawing.delta))

@@ -19,6 +19,7 @@ import torch
 from coresets._validate import check_open_unit
 from coresets.guarantee import Scheme
 from coresets.sampling import poisson_from_probabilities, sample_fixed_size, sample_poisson, sample_top
+from nn.neurons._arguments import check_flag
 from nn.selection import Allocation, Uniform
 from nn.units.method import check_allocation
 
@@ -249,6 +250,7 @@ class Drawing:
 
     def __post_init__(self) -> None:
         check_allocation(self.allocation)
+        check_flag(self.reweighted, "reweighted")
         if isinstance(self.sampler, type) or not isinstance(self.sampler, UnitSampler):
             raise TypeError(f"sampler = {self.sampler!r} draws no units; pass ExactPoisson() or TopScores()")
         object.__setattr__(self, "delta", check_open_unit(self.delta, "delta"))

@@ -12,79 +12,27 @@ Cost: one pass forward and backward over the data for every ``every`` removals.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from coresets._validate import check_integer, check_real
+from coresets._validate import check_integer
 from nn.budgets import Share
-from nn.calibration import Batch, device_of, reduce_sum
+from nn.calibration import Batch
+from nn.neurons._arguments import check_loss, check_part
 from nn.neurons._flops import Flops
-from nn.neurons._gates import GivenLabels, Labels, LossFunction, SampledLabels, gate_gradients
+from nn.neurons._gates import GivenLabels, Labels, LossFunction, gate_gradients, mean_over_examples
+from nn.neurons.cost_terms import CostTerm, NoCost
 from nn.selection import Allocation, Global
 from nn.units.method import UnitDecision, UnitProblem, check_allocation, split_units
 
-__all__ = ["AddedCost", "CostRatio", "CostTerm", "Fisher", "GivenLabels", "NoCost", "SampledLabels"]
+__all__ = ["Fisher"]
 
 # Without a number of its own, a method recomputes its scores so often.
 _ROUNDS = 10
-
-
-class CostTerm(Protocol):
-    """What operations count for, when the next unit to remove is chosen."""
-
-    def priority(self, loss: float, saved: float) -> float:
-        """The smaller, the sooner a unit goes.
-
-        Parameters
-        ----------
-        loss : float
-            By how much its removal raises the loss, estimated.
-        saved : float
-            Operations that go with it, as a share of those of the original network.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class NoCost:
-    """The loss alone."""
-
-    def priority(self, loss: float, saved: float) -> float:
-        """The loss."""
-        return loss
-
-
-@dataclass(frozen=True, slots=True)
-class AddedCost:
-    """Loss plus beta times operations.
-
-    Parameters
-    ----------
-    beta : float
-        What all operations of the original network would be worth, in units of the loss; at least 0.
-    """
-
-    beta: float
-
-    def __post_init__(self) -> None:
-        if check_real(self.beta, "beta") < 0.0:
-            raise ValueError(f"beta = {self.beta:g} is negative; operations saved are no loss")
-
-    def priority(self, loss: float, saved: float) -> float:
-        """Change of the objective."""
-        return loss - self.beta * saved
-
-
-@dataclass(frozen=True, slots=True)
-class CostRatio:
-    """Loss for each operation saved: the smallest beta for which some removal lowers the objective."""
-
-    def priority(self, loss: float, saved: float) -> float:
-        """Loss over operations."""
-        return loss / saved if saved > 0.0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -94,11 +42,12 @@ class Fisher:
     Parameters
     ----------
     labels : Labels
-        :class:`GivenLabels` takes those of the calibration data, as published; :class:`SampledLabels` draws
-        them from the network's predictions, which needs no labels.
+        :class:`~nn.neurons.GivenLabels` takes those of the calibration data, as published;
+        :class:`~nn.neurons.SampledLabels` draws them from the network's predictions, which needs no labels.
     cost : CostTerm
-        :class:`NoCost`, :class:`AddedCost` or :class:`CostRatio`. Operations are counted exactly, and anew
-        after every removal, since each layer's depend on its neighbours.
+        :class:`~nn.neurons.NoCost`, :class:`~nn.neurons.AddedCost` or :class:`~nn.neurons.CostRatio`.
+        Operations are counted exactly, and anew after every removal, since each layer's depend on its
+        neighbours.
     every : int, optional
         Removals between two computations of the scores, 1 as published. By default a tenth of them all.
     allocation : Allocation
@@ -139,13 +88,9 @@ class Fisher:
         check_allocation(self.allocation)
         if self.every is not None:
             check_integer(self.every, "every", at_least=1)
-        for name, method, example in (
-            ("labels", "targets", "GivenLabels()"),
-            ("cost", "priority", "CostRatio()"),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, type) or not hasattr(value, method):
-                raise TypeError(f"{name} = {value!r}; pass an object such as {example}")
+        check_part(self.labels, "labels", "targets", "GivenLabels()")
+        check_part(self.cost, "cost", "priority", "CostRatio()")
+        check_loss(self.loss)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Remove, recompute, remove.
@@ -192,24 +137,6 @@ class Fisher:
         batches = gate_gradients(problem.network, groups, problem.calibration, value, active)
         found = mean_over_examples(batches, lambda gradients: 0.5 * gradients**2, problem)
         return {name: total.cpu() for name, total in found.items()}
-
-
-def mean_over_examples(
-    batches: Iterator[dict[str, torch.Tensor]], of: Any, problem: UnitProblem
-) -> dict[str, torch.Tensor]:
-    """Mean over all examples, and processes, of a function of the gates' gradients."""
-    device = device_of(problem.network)
-    totals = {
-        name: torch.zeros(group.units, dtype=torch.float64, device=device)
-        for name, group in problem.groups.items()
-    }
-    count = 0
-    for gradients in batches:
-        count += len(next(iter(gradients.values())))
-        for name, total in totals.items():
-            total.add_(of(gradients[name]).sum(dim=0))
-    everywhere = int(reduce_sum(torch.tensor(count, device=device)))
-    return {name: reduce_sum(total) / everywhere for name, total in totals.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,14 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coresets._validate import check_integer
 from coresets.certificate import Certificate
 from nn.guarantees.greedy import GreedyHull
-from nn.neurons._elimination import Matrix, contributions
-from nn.neurons._moments import Sampling
-from nn.neurons._searches import observed, unit_counts
+from nn.neurons._contributions import Added, added_by_units, check_sampled
+from nn.neurons._elimination import Matrix
 from nn.selection import Allocation, Uniform
-from nn.units.method import UnitDecision, UnitProblem, check_allocation
+from nn.units.method import UnitDecision, UnitProblem
 
 __all__ = ["GreedyForward", "GreedyMean", "greedy_mean", "term_probabilities"]
 
@@ -99,8 +97,9 @@ class GreedyForward:
     """Keep and reweight units by greedy selection with repetition (Ye et al. 2020).
 
     Steps go on as long as they need no more than the budget's units. Each group's certificate has the
-    squared error of the consumers' outputs on the calibration data, relative to those outputs, beside the
-    bound of theorem GF; see :class:`~nn.guarantees.greedy.GreedyHull`. Consumers' biases stay.
+    squared error of the consumers' outputs on the sampled vectors of the calibration data (it says how many
+    of how many), relative to those outputs, beside the bound of theorem GF; see
+    :class:`~nn.guarantees.greedy.GreedyHull`. Consumers' biases stay.
 
     Departures from the publication: the error is that of the consumers' outputs, which is a quadratic, and
     not of the network's loss, so that a step costs no pass over the data; and terms may be scaled.
@@ -139,35 +138,27 @@ class GreedyForward:
     max_columns: int = 8192
 
     def __post_init__(self) -> None:
-        check_allocation(self.allocation)
-        check_integer(self.patches, "patches", at_least=1)
-        check_integer(self.max_columns, "max_columns", at_least=1)
+        check_sampled(self)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Take greedy steps in every group."""
-        regressions = observed(
-            problem, self, ridge=None, sampling=Sampling(self.patches), max_columns=self.max_columns
-        )
-        counts = unit_counts(problem, self.allocation)
         keep: dict[str, torch.Tensor] = {}
         updates: dict[str, torch.Tensor] = {}
         certificates: dict[str, tuple[Certificate, ...]] = {}
         notes: list[str] = []
-        for group in problem.groups:
-            products = contributions(regressions.of(group))
+        for added in added_by_units(problem, self):
+            group, products, count = added.group, added.products, added.count
             probabilities = term_probabilities(products, equal=self.equal)
-            found = greedy_mean(products, probabilities, counts[group], _MOST_STEPS * counts[group])
-            keep[group] = _exactly(found, products, counts[group])
-            missing = counts[group] - int(np.count_nonzero(found.counts))
+            found = greedy_mean(products, probabilities, count, _MOST_STEPS * count)
+            keep[group] = _exactly(found, products, count)
+            missing = count - int(np.count_nonzero(found.counts))
             if missing:
                 notes.append(
-                    f"greedy steps in {group!r} wanted {counts[group] - missing} units, and no more; the "
-                    f"other {missing} are read with weight 0 until they are refitted"
+                    f"greedy steps in {group!r} wanted {count - missing} units, and no more; the other "
+                    f"{missing} are read with weight 0 until they are refitted"
                 )
-            factors = torch.from_numpy(found.factors)
-            for name, consumer in problem.consumers(group).items():
-                updates[f"{name}.weight"] = consumer.rescaled(factors, updates.get(f"{name}.weight"))
-            certificate = _evidence(group, found, products, probabilities)
+            added.rescale(found.factors, updates)
+            certificate = _evidence(added, found, probabilities)
             certificates[group] = (certificate,)
             if certificate.bound is not None and certificate.bound >= 1.0:
                 notes.append(f"the bound of theorem GF is vacuous (at least 1) for {group!r}")
@@ -191,17 +182,16 @@ def _exactly(found: GreedyMean, products: Matrix, count: int) -> torch.Tensor:
     return torch.from_numpy(keep)
 
 
-def _evidence(group: str, found: GreedyMean, products: Matrix, probabilities: Matrix) -> Certificate:
+def _evidence(added: Added, found: GreedyMean, probabilities: Matrix) -> Certificate:
     """The error that was reached, and the bound of theorem GF."""
-    energy = float(products.sum())
-    scale = energy if energy > 0.0 else 1.0
-    variance = THEOREM.variance(np.diagonal(products), energy, probabilities)
+    products, scale = added.products, added.energy()
+    variance = THEOREM.variance(np.diagonal(products), float(products.sum()), probabilities)
     rounding = _ROUNDING * float(np.abs(products).sum())  # errors are differences of inner products
     return Certificate(
         "greedy mean",
-        f"squared error of the outputs that read the units of {group!r} on the calibration inputs, after "
-        f"{found.steps} steps and relative to those outputs: {found.squared_error / scale:.4g}",
+        f"squared error of the layers that read the units of {added.group!r} {added.sample.words()}, after "
+        f"{found.steps} steps and relative to their outputs: {found.squared_error / scale:.4g}",
         value=found.squared_error / scale,
         bound=(THEOREM.squared_error(variance, found.steps) + rounding) / scale,
-        details={"steps": float(found.steps), "variance": variance / scale},
+        details={"steps": float(found.steps), "variance": variance / scale, **added.sample.details()},
     )

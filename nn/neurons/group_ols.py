@@ -9,9 +9,9 @@ Errors are relative to each consumer's own energy. Where a consumer has a bias, 
 so that inputs count by their variation about the mean. All groups are chosen for the original outputs
 on the original inputs, in one pass; the weights may then be fitted layer by layer.
 
-Cost: one pass with m^2 flops a vector for consumers of m columns; about m^3 / 3 + m^2 n flops for the
-whole path of one with n outputs; memory of two matrices m x m. Then the refit, as in
-:mod:`nn.neurons.refit`.
+Cost: one pass with m^2 flops a vector for consumers of m columns; about m^3 / 3 + 4 m^2 n flops for the
+whole path of one with n outputs; memory of the matrix m x m of every consumer and of one more. Then the
+refit, as in :mod:`nn.neurons.refit`. Where no unit is to be removed nothing is looked at.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nn.gram import check_ridge
 from nn.neurons._elimination import UnitPath, UnitRegression, backward_path, forward_path
 from nn.neurons._moments import Sampling
 from nn.neurons._refitting import Fit, refit
-from nn.neurons._searches import Paths, observed, search
+from nn.neurons._searches import Look, Paths, divided, kept_whole, search, untouched
 from nn.neurons.refit import notes_on, refit_summary
 from nn.selection import Allocation, Global
 from nn.units.method import UnitDecision, UnitProblem, check_allocation
@@ -63,21 +63,28 @@ class Reconstruction:
         self, problem: UnitProblem, method: object, allocation: Allocation, paths: Paths, *, bounded: bool
     ) -> UnitDecision:
         """Search and refit."""
-        if self.sequential:
-            problem.rereadable(method)
-        sampling = Sampling(self.patches)
-        regressions = observed(
-            problem, method, ridge=self.ridge, sampling=sampling, max_columns=self.max_columns
-        )
-        chosen = search(problem, regressions, allocation, paths, bounded=bounded)
-        decision = UnitDecision({group: found.keep for group, found in chosen.items()})
+        parts, sizes = divided(problem, allocation), problem.sizes
+        whole = untouched(parts, sizes)
+        parts = [part for part in parts if not whole.issuperset(part.layers)]
+        chosen = {group: kept_whole(group, sizes[group]) for group in whole}
+        moments = None
+        if parts:
+            if self.sequential:
+                problem.rereadable(method)
+            # A fit to original inputs needs the moments again.
+            look = Look(self.ridge, Sampling(self.patches), self.max_columns, consumed=self.sequential)
+            regressions = look.observed(problem, method, [g for g in problem.groups if g not in whole])
+            chosen |= search(sizes, parts, regressions, paths, bounded=bounded)
+            moments = None if self.sequential else regressions.moments
+            del regressions  # with its matrices, before those of the fit
+        decision = UnitDecision({group: chosen[group].keep for group in problem.groups})
         fitted = refit(
-            problem, decision, Fit(self.ridge, sampling, self.sequential), moments=regressions.moments
+            problem, decision, Fit(self.ridge, Sampling(self.patches), self.sequential), moments=moments
         )
         return UnitDecision(
             decision.keep,
             fitted.updates,
-            {group: (found.certificate,) for group, found in chosen.items()},
+            {group: (chosen[group].certificate,) for group in problem.groups},
             (refit_summary(fitted),),
             notes_on(fitted),
         )
@@ -89,12 +96,22 @@ def _check(reconstruction: object, allocation: object) -> None:
     check_allocation(allocation)
 
 
+def _forward(parts: Sequence[UnitRegression], counts: range) -> UnitPath:
+    return forward_path(parts, counts[-1])
+
+
+def _backward(parts: Sequence[UnitRegression], counts: range) -> UnitPath:
+    return backward_path(parts, counts[0])
+
+
 @dataclass(frozen=True)
 class GroupOLS:
     """Keep the units that forward selection adds first, with refitted consumers.
 
-    Each group's certificate has the relative squared error that was reached on the calibration data, the
-    bound of theorem B1-U, and rho; see :class:`~nn.guarantees.greedy.UnitSelection`.
+    Each group's certificate has the relative squared error that was reached on the sampled vectors of the
+    calibration data (the certificate says how many of how many), the bound of theorem B1-U, and rho; see
+    :class:`~nn.guarantees.greedy.UnitSelection`. A group that keeps all its units has the error 0, and no
+    bound.
 
     Parameters
     ----------
@@ -130,7 +147,7 @@ class GroupOLS:
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Follow forward paths."""
-        return self.reconstruction.choose(problem, self, self.allocation, _forward, bounded=True)
+        return self.reconstruction.choose(problem, self, self.allocation, Paths(_forward), bounded=True)
 
 
 @dataclass(frozen=True)
@@ -168,14 +185,16 @@ class GroupOBS:
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Follow backward paths."""
-        return self.reconstruction.choose(problem, self, self.allocation, _backward, bounded=False)
+        return self.reconstruction.choose(problem, self, self.allocation, Paths(_backward), bounded=False)
 
 
 @dataclass(frozen=True)
 class BestGroupPath:
     """Keep the better of what forward selection and backward elimination keep, group by group.
 
-    The certificates are those of :class:`GroupOLS`: bound B1-U holds for the smaller of two errors, too.
+    How many units each group keeps is decided by forward paths, as with :class:`GroupOLS`; backward ones then
+    go down to that number. The certificates are those of :class:`GroupOLS`: bound B1-U holds for the smaller
+    of two errors, too.
 
     Parameters
     ----------
@@ -201,16 +220,5 @@ class BestGroupPath:
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Follow both kinds of paths."""
-        return self.reconstruction.choose(problem, self, self.allocation, _both, bounded=True)
-
-
-def _forward(parts: Sequence[UnitRegression], count: int) -> Sequence[UnitPath]:
-    return (forward_path(parts, count),)
-
-
-def _backward(parts: Sequence[UnitRegression], _: int) -> Sequence[UnitPath]:
-    return (backward_path(parts),)
-
-
-def _both(parts: Sequence[UnitRegression], count: int) -> Sequence[UnitPath]:
-    return forward_path(parts, count), backward_path(parts)
+        paths = Paths(_forward, _backward)
+        return self.reconstruction.choose(problem, self, self.allocation, paths, bounded=True)

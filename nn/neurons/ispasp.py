@@ -18,10 +18,12 @@ from nn.neurons._isometry import certificate
 from nn.neurons._second_map import SecondMap, read_consumers
 from nn.neurons._support import pursue
 from nn.neurons.unit_scores import ColumnNormalised, UnitScore
-from nn.selection import Uniform
-from nn.units.method import UnitDecision, UnitProblem, split_units
+from nn.selection import Allocation, Uniform
+from nn.units.method import UnitDecision, UnitProblem, check_allocation, keep_best_units, split_units
 
 __all__ = ["ISpaSP", "counts_of", "in_order"]
+
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,15 @@ class ISpaSP:
         How units are measured; :class:`~nn.neurons.SignedSum` is the published form.
     iterations : int
         Most iterations; one that changes nothing is the last.
+    allocation : Allocation
+        How many in each group: the same share by default. With :class:`~nn.selection.Global` groups compete
+        with the sizes of their units, as shares of what the group has in all, in the network as it was; that
+        takes another pass over the data for each group.
 
     Notes
     -----
     The second map is all consumers of the group, each with the batch normalisation directly behind it, in
-    evaluation mode. Counts are the same share of every group of a budget; a
-    :class:`~nn.budgets.PerLayer` budget sets them apart. :class:`~nn.guarantees.SummedPursuit` and
+    evaluation mode. :class:`~nn.guarantees.SummedPursuit` and
     :class:`~nn.guarantees.BlockPursuit` bound the residual where the second map is close enough to an
     isometry; the plan has a certificate for such groups and a note for the others. They bound that of
     :class:`~nn.neurons.TopActivation`, which does not iterate, just as well.
@@ -66,10 +71,12 @@ class ISpaSP:
 
     score: UnitScore = field(default_factory=ColumnNormalised)
     iterations: int = 20
+    allocation: Allocation = field(default_factory=Uniform)
 
     def __post_init__(self) -> None:
         check_score(self.score)
         check_integer(self.iterations, "iterations", at_least=1)
+        check_allocation(self.allocation)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Group by group, in the order in which the network reads them."""
@@ -101,21 +108,41 @@ def check_score(score: object) -> None:
         )
 
 
-def counts_of(problem: UnitProblem) -> dict[str, int]:
-    """Number of units to keep of every group, the same share of all groups of a budget."""
-    return {
-        part.layers[0]: part.count
-        for share in problem.shares
-        for part in split_units(Uniform(), share, problem.sizes)
-    }
-
-
 class _Scored(Protocol):
-    """A method with a score."""
+    """A method with a score and an allocation."""
 
     @property
     def score(self) -> UnitScore:
         """How units are measured."""
+
+    @property
+    def allocation(self) -> Allocation:
+        """How counts are divided among groups."""
+
+
+def counts_of(problem: UnitProblem, method: _Scored) -> dict[str, int]:
+    """Number of units to keep of every group."""
+    counts: dict[str, int] = {}
+    for share in problem.shares:
+        parts = split_units(method.allocation, share, problem.sizes)
+        if all(len(part.layers) == 1 for part in parts):
+            counts |= {part.layers[0]: part.count for part in parts}
+            continue
+        sizes = {name: np.abs(_second_map(problem, method, name).sizes) for name in share.layers}
+        shares = {name: torch.from_numpy(own / max(float(own.sum()), _TINY)) for name, own in sizes.items()}
+        kept = keep_best_units(shares, share, method.allocation)
+        counts |= {name: int(keep.sum()) for name, keep in kept.items()}
+    return counts
+
+
+def _second_map(problem: UnitProblem, method: _Scored, name: str) -> SecondMap:
+    """The map behind a group of the network as it is now, with what the data say about it."""
+    consumers = problem.consumers(name)
+    reads = read_consumers(problem.network, consumers, problem.calibration, method.score.collector)
+    second = method.score.second_map(reads)
+    if not bool(np.all(np.isfinite(second.sizes))):
+        raise ValueError(f"activations of {name!r} add up to NaN or infinity; scale the inputs down")
+    return second
 
 
 def in_order(problem: UnitProblem, method: _Scored) -> Iterator[tuple[str, int, SecondMap]]:
@@ -129,14 +156,9 @@ def in_order(problem: UnitProblem, method: _Scored) -> Iterator[tuple[str, int, 
     """
     if len(problem.groups) > 1:
         problem.rereadable(method)
-    counts = counts_of(problem)
+    counts = counts_of(problem, method)
     for name in problem.groups:
-        consumers = problem.consumers(name)
-        reads = read_consumers(problem.network, consumers, problem.calibration, method.score.collector)
-        second = method.score.second_map(reads)
-        if not bool(np.all(np.isfinite(second.sizes))):
-            raise ValueError(f"activations of {name!r} add up to NaN or infinity; scale the inputs down")
-        yield name, counts[name], second
+        yield name, counts[name], _second_map(problem, method, name)
 
 
 def remove(problem: UnitProblem, name: str, kept: torch.Tensor) -> None:

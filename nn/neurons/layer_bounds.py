@@ -28,8 +28,9 @@ from coresets.linf import (
 )
 from coresets.sensitivity import lewis_weights
 from nn.guarantees.neurons import RidgeNeurons
-from nn.neurons._lewis import blocked_lewis, independent, ridge_lewis
-from nn.neurons.inputs import sampled_inputs
+from nn.neurons._arguments import check_part
+from nn.neurons._lewis import Rows, blocked_lewis, independent, ridge_lewis, ridge_of
+from nn.neurons.input_samples import sampled_inputs
 from nn.neurons.points import Neurons
 from nn.units.method import UnitProblem
 
@@ -169,6 +170,10 @@ class Peeled:
     construction: LInfConstruction = SymmetricSupport()
     rule: PeelingRule = CertifiedPeeling()
 
+    def __post_init__(self) -> None:
+        check_part(self.construction, "construction", LInfConstruction, "SymmetricSupport()")
+        check_part(self.rule, "rule", PeelingRule, "CertifiedPeeling()")
+
     def bounds(self, problem: UnitProblem, neurons: Mapping[str, Neurons]) -> Mapping[str, LayerBounds]:
         """By group."""
         return {
@@ -201,6 +206,10 @@ class RidgeLewis:
     ridge : float
         How heavy the appended rows are: mu is this times the mean over coordinates j of what all neurons
         have there, sum w |p_j|. Positive.
+
+    Notes
+    -----
+    Memory: one matrix in float64 beside blocks of fixed size, of the smaller side of the layer.
     """
 
     ridge: float = 1.0
@@ -211,25 +220,23 @@ class RidgeLewis:
 
     def bounds(self, problem: UnitProblem, neurons: Mapping[str, Neurons]) -> Mapping[str, LayerBounds]:
         """By group."""
-        return {name: self.of_points(own.dense(), own.masses) for name, own in neurons.items()}
+        return {name: self._bounds(Rows.of(own)) for name, own in neurons.items()}
 
     def of_points(self, points: torch.Tensor, masses: torch.Tensor) -> LayerBounds:
-        """Through n x n matrices where neurons are fewer than inputs."""
-        rows = points * masses[:, None]
-        width = rows.shape[1]
-        mu = self.ridge * float(rows.abs().sum()) / width
+        """For points at hand."""
+        return self._bounds(Rows.whole(points * masses[:, None]))
+
+    def _bounds(self, rows: Rows) -> LayerBounds:
+        mu = ridge_of(rows, self.ridge)
         if mu == 0.0:
             return _nothing("nothing is read of its units")
-        if len(rows) < width:
+        try:
             found = ridge_lewis(rows, mu)
-            values, gamma = found.values, found.gamma
-        else:
-            stacked = torch.cat([rows, mu * torch.eye(width, dtype=rows.dtype, device=rows.device)])
-            engine = lewis_weights(_host(stacked), tolerance=1e-2)
-            values, gamma = _like(engine.values, masses)[: len(rows)], engine.certificates[0].value
-        details = {"mu": mu, "gamma": gamma}
+        except SolverError as error:
+            return _nothing(str(error))
+        details = {"mu": mu, "gamma": found.gamma}
         relative = "sum max |w| |p.(x, 1)| + mu |(x, 1)|_1"
-        return LayerBounds(values, relative, theorem=RidgeNeurons(), details=details)
+        return LayerBounds(found.values, relative, theorem=RidgeNeurons(), details=details)
 
 
 @dataclass(frozen=True)
@@ -269,8 +276,8 @@ class Subspace:
         return {name: self._bounds(own, seen.get(name)) for name, own in neurons.items()}
 
     def _bounds(self, neurons: Neurons, vectors: torch.Tensor | None) -> LayerBounds:
-        if vectors is None or neurons.between.reason:
-            why = neurons.between.reason or "its producer has no single input"
+        if vectors is None or neurons.between.not_a_sum:
+            why = neurons.between.not_a_sum or "its producer has no single input"
             return _nothing(f"there is no subspace of inputs: {why}")
         inputs = torch.cat([vectors, torch.ones_like(vectors[:, :1])], dim=1)
         # Right singular vectors from the smaller Gram matrix.

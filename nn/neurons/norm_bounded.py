@@ -45,7 +45,9 @@ class NormBounded:
 
     Certificates of a group say what the draw promises (N2-P), relative to the sum of all that units can
     add, and, with certainty, how far outputs of the consumers can move for these very factors. Both hold
-    for all inputs in the set.
+    for all inputs in the set, at the original activations: of the layer that makes the units, fed as in the
+    original network. What the changes of several groups do together is said by
+    :func:`~nn.neurons.composed_certificate`. Behind max-pooling only the second is claimed.
 
     Parameters
     ----------
@@ -120,6 +122,8 @@ def _certified(
     certain = _with_certainty(neurons, lengths, activation.lipschitz, draw)
     if draw.scheme is not Scheme.POISSON:
         return (certain,), ()
+    if neurons.between.pooled:
+        return (certain,), (f"no promise of the draw holds: {neurons.between.pooled}",)
     total = activation.lipschitz * float(scores.sum())
     theorem = BoundedInputsPoisson()
     own = theorem.given_size(delta, draw.chance)
@@ -127,8 +131,9 @@ def _certified(
     errors = {ERROR_OF + name: window * epsilon * total for name, window in neurons.windows().items()}
     promised = Certificate(
         "a priori error (N2-P)",
-        f"error of every output at every column of its window, for all inputs in {lengths.inputs}, relative "
-        "to the sum of what all units can add",
+        "error of every output at every column of its window, where the layer that makes the units is fed as "
+        f"in the original network, for all its inputs in {lengths.inputs}, relative to the sum of what all "
+        "units can add",
         epsilon,
         confidence=1.0 - delta,
         details={"total": total, "chance of the size": draw.chance, "level": draw.level, **errors},
@@ -152,7 +157,8 @@ def _with_certainty(neurons: Neurons, lengths: Lengths, lipschitz: float, draw: 
         errors[ERROR_OF + name] = float(torch.stack(moves).max())
     return Certificate(
         "largest change",
-        f"no output of a layer that reads the units moves further, for any input in {lengths.inputs}",
+        "no output of a layer that reads the units moves further, where the layer that makes them is fed as "
+        f"in the original network, for any of its inputs in {lengths.inputs}",
         max(errors.values()),
         details=errors,
     )

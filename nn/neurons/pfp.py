@@ -28,6 +28,7 @@ from nn.budgets import Share
 from nn.edges.sipp import Transfer
 from nn.guarantees.edges import SensitivityTransfer
 from nn.guarantees.pfp import DistinctUnits, UnitInclusion, UnitTruncation
+from nn.neurons._arguments import check_flag, check_part
 from nn.neurons._common_error import CommonError, Drawable
 from nn.neurons.sensitivities import UnitSensitivities, collect_unit_sensitivities
 from nn.selection import Allocation
@@ -60,9 +61,9 @@ class PFP:
         K and K' of the assumption under which sensitivities hold for fresh inputs.
     delta : float
         Probability with which the draws may fail for one input; for the a priori error and the allocation.
-    reweight : bool
-        Whether drawn units are multiplied. Without that a draw is only another way to choose, with the a
-        priori error of F3.
+    reweighted : bool
+        Whether what reads a drawn unit is multiplied by its factor. Without that a draw is only another way
+        to choose, with the a priori error of F3.
 
     Notes
     -----
@@ -86,13 +87,15 @@ class PFP:
     allocation: CommonError | Allocation = field(default_factory=CommonError)
     transfer: Transfer = field(default_factory=Transfer)
     delta: float = 0.1
-    reweight: bool = True
+    reweighted: bool = True
 
     def __post_init__(self) -> None:
         if isinstance(self.sampler, type) or not isinstance(getattr(self.sampler, "scheme", None), Scheme):
             raise TypeError(f"sampler = {self.sampler!r}; pass a sampler, such as Top() or FixedSize()")
         if not isinstance(self.allocation, CommonError):
             check_allocation(self.allocation)
+        check_part(self.transfer, "transfer", Transfer, "Transfer()")
+        check_flag(self.reweighted, "reweighted")
         object.__setattr__(self, "delta", check_open_unit(self.delta, "delta"))
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
@@ -108,7 +111,7 @@ class PFP:
             name: _keep(found[name].values.numpy(), counts[name], self.sampler, rng)
             for name, rng in zip(consumers, rngs, strict=True)
         }
-        if not self.reweight:
+        if not self.reweighted:
             kept = {name: one.unweighted() for name, one in kept.items()}
         spread: dict[str, torch.Tensor] = {}
         layers = {name: c.layer for readers in consumers.values() for name, c in readers.items()}

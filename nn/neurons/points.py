@@ -77,21 +77,40 @@ class Neurons:
         return {name: int(consumer.columns.shape[1]) for name, consumer in self.consumers.items()}
 
     def parts(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Blocks of the points p, bias included, in float64 of shape (some units, d + 1)."""
-        step = max(1, BLOCK_ENTRIES // (self.inputs + 1))
+        """Blocks of the points p, bias included, in float64 of shape (some units, d + 1).
+
+        They may be changed, and are in memory that the next one overwrites.
+        """
+        step = min(self.units, max(1, BLOCK_ENTRIES // (self.inputs + 1)))
+        scratch = torch.empty((step, self.inputs + 1), dtype=torch.float64, device=self.rows.device)
         for start in range(0, self.units, step):
             part = slice(start, min(self.units, start + step))
-            block = torch.empty(
-                (part.stop - start, self.inputs + 1), dtype=torch.float64, device=self.rows.device
-            )
+            block = scratch[: part.stop - start]
             block[:, :-1] = self.rows[part]
             block[:, :-1] *= self.scale[part, None]
             block[:, -1] = self.bias[part]
             yield part, block
 
+    def columns(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Blocks of their coordinates, (units, some of d + 1) in float64, in memory as in :meth:`parts`."""
+        width = self.inputs + 1
+        step = min(width, max(1, BLOCK_ENTRIES // self.units))
+        scratch = torch.empty((self.units, step), dtype=torch.float64, device=self.rows.device)
+        for start in range(0, width, step):
+            part = slice(start, min(width, start + step))
+            block = scratch[:, : part.stop - start]
+            own = self.rows[:, part]  # one column short if the block has that of the biases
+            block[:, : own.shape[1]] = own
+            block[:, : own.shape[1]] *= self.scale[:, None]
+            block[:, own.shape[1] :] = self.bias[:, None]
+            yield part, block
+
     def dense(self) -> torch.Tensor:
         """All points in float64, (units, d + 1)."""
-        return torch.cat([block for _, block in self.parts()])
+        points = torch.empty((self.units, self.inputs + 1), dtype=torch.float64, device=self.rows.device)
+        for part, block in self.parts():
+            points[part] = block
+        return points
 
     def row_norms(self) -> torch.Tensor:
         """Euclidean norms of the incoming weights, bias left out, (units,)."""

@@ -5,7 +5,9 @@ least-squares problem with one matrix for all its outputs. Next to the choice of
 largest single gain, and mostly larger than the difference between two choices.
 
 Cost: m^2 flops a vector for m kept columns of a consumer, and m^3 / 3 + 2 m^2 n to solve for n outputs;
-for the sequential form, besides, one pass for each consumer, of both networks and as far as it.
+for the sequential form, besides, one pass of the original network and, for each consumer, one of the smaller
+network as far as it. Where the original outputs take more than 256 MiB, or the data do not come in the same
+order again, the original network runs beside the smaller one each time.
 """
 
 from __future__ import annotations
@@ -94,10 +96,11 @@ def refit_summary(fitted: Refitting) -> Certificate:
     for name, (before, after) in fitted.errors.items():
         figures |= {name: after, f"{name}, before": before}
     total = float(sum(after for _, after in fitted.errors.values()))
+    vectors = sum(vectors for vectors, _ in fitted.vectors.values())
     return Certificate(
         "refit",
-        f"relative squared output errors of {len(fitted.errors)} refitted layers on the calibration inputs "
-        f"add up to {total:.4g}",
+        f"relative squared output errors of {len(fitted.errors)} refitted layers on {vectors} sampled "
+        f"calibration vectors add up to {total:.4g}",
         value=total,
         details={"before the refit": float(sum(before for before, _ in fitted.errors.values())), **figures},
     )

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 
 from nn.calibration import Batch
-from nn.neurons._gates import GivenLabels, LossFunction, gate_gradients
-from nn.neurons.fisher import mean_over_examples
+from nn.neurons._arguments import check_loss, check_part
+from nn.neurons._gates import GivenLabels, LossFunction, gate_gradients, mean_over_examples
 from nn.selection import Allocation, Global
 from nn.units.method import UnitDecision, UnitProblem, check_allocation, keep_best_units
 
@@ -98,8 +98,8 @@ class TaylorUnits:
 
     def __post_init__(self) -> None:
         check_allocation(self.allocation)
-        if isinstance(self.effect, type) or not hasattr(self.effect, "scores"):
-            raise TypeError(f"effect = {self.effect!r}; pass AbsoluteEffect() or SquaredEffect()")
+        check_part(self.effect, "effect", "scores", "AbsoluteEffect() or SquaredEffect()")
+        check_loss(self.loss)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Rank by the effect."""

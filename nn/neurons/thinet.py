@@ -22,14 +22,12 @@ import numpy.typing as npt
 import scipy.linalg
 import torch
 
-from coresets._validate import check_integer
 from coresets.certificate import Certificate
 from nn.gram import Gram, check_ridge, cholesky
-from nn.neurons._elimination import Matrix, contributions
-from nn.neurons._moments import Sampling
-from nn.neurons._searches import observed, unit_counts
+from nn.neurons._contributions import Added, added_by_units, check_sampled
+from nn.neurons._elimination import Matrix
 from nn.selection import Allocation, Uniform
-from nn.units.method import UnitDecision, UnitProblem, check_allocation
+from nn.units.method import UnitDecision, UnitProblem
 
 __all__ = ["ThiNet", "least_squares_scales", "removed_greedily"]
 
@@ -38,13 +36,13 @@ __all__ = ["ThiNet", "least_squares_scales", "removed_greedily"]
 class ThiNet:
     """Remove units greedily by what their sum does to the next layer (Luo, Wu and Lin 2017).
 
-    Each group's certificate has the squared error of the consumers' outputs on the calibration data, as
-    they are rescaled, and as they were without scales.
+    Each group's certificate has the squared error of the consumers' outputs on the sampled vectors of the
+    calibration data (it says how many of how many), as they are rescaled, and as they were without scales.
 
     Parameters
     ----------
-    rescale : bool
-        Whether kept units are rescaled by least squares.
+    reweighted : bool
+        Whether what reads a kept unit is multiplied by its least-squares scale.
     ridge : float
         Pulls scales towards 1; over the mean squared contribution of a unit, at least 1e-10.
     allocation : Allocation
@@ -68,39 +66,30 @@ class ThiNet:
     Linear(in_features=8, out_features=4, bias=True)
     """
 
-    rescale: bool = True
+    reweighted: bool = True
     ridge: float = 1e-4
     allocation: Allocation = field(default_factory=Uniform)
     patches: int = 32
     max_columns: int = 8192
 
     def __post_init__(self) -> None:
-        check_allocation(self.allocation)
+        check_sampled(self)
         object.__setattr__(self, "ridge", check_ridge(self.ridge))
-        check_integer(self.patches, "patches", at_least=1)
-        check_integer(self.max_columns, "max_columns", at_least=1)
 
     def choose(self, problem: UnitProblem) -> UnitDecision:
         """Remove in every group, then rescale."""
-        regressions = observed(
-            problem, self, ridge=None, sampling=Sampling(self.patches), max_columns=self.max_columns
-        )
-        counts = unit_counts(problem, self.allocation)
         keep: dict[str, torch.Tensor] = {}
         updates: dict[str, torch.Tensor] = {}
         certificates: dict[str, tuple[Certificate, ...]] = {}
-        for group in problem.groups:
-            products = contributions(regressions.of(group))
-            kept = ~removed_greedily(products, len(products) - counts[group])
+        for added in added_by_units(problem, self):
+            products = added.products
+            kept = ~removed_greedily(products, len(products) - added.count)
             scales = kept.astype(np.float64)
-            if self.rescale:
+            if self.reweighted:
                 scales[kept] = least_squares_scales(products, kept, self.ridge)
-                for name, consumer in problem.consumers(group).items():
-                    parameter = f"{name}.weight"
-                    factors = torch.from_numpy(scales)
-                    updates[parameter] = consumer.rescaled(factors, updates.get(parameter))
-            keep[group] = torch.from_numpy(kept)
-            certificates[group] = (_evidence(group, products, scales, kept.astype(np.float64)),)
+                added.rescale(scales, updates)
+            keep[added.group] = torch.from_numpy(kept)
+            certificates[added.group] = (_evidence(added, scales, kept.astype(np.float64)),)
         return UnitDecision(keep, updates, certificates)
 
 
@@ -131,14 +120,13 @@ def least_squares_scales(products: Matrix, kept: npt.NDArray[np.bool_], ridge: f
     return np.asarray(1.0 + scipy.linalg.cho_solve((cholesky(gram), True), missing, check_finite=False))
 
 
-def _evidence(group: str, products: Matrix, scales: Matrix, plain: Matrix) -> Certificate:
-    energy = float(products.sum())
-    scale = energy if energy > 0.0 else 1.0
+def _evidence(added: Added, scales: Matrix, plain: Matrix) -> Certificate:
+    products, scale = added.products, added.energy()
     achieved, before = (max(0.0, float((s - 1.0) @ products @ (s - 1.0))) / scale for s in (scales, plain))
     return Certificate(
         "reconstruction",
-        f"squared error of the outputs that read the units of {group!r} on the calibration inputs, relative "
-        f"to those outputs: {achieved:.4g}",
+        f"squared error of the layers that read the units of {added.group!r} {added.sample.words()}, "
+        f"relative to their outputs: {achieved:.4g}",
         value=achieved,
-        details={"without scales": before},
+        details={"without scales": before, **added.sample.details()},
     )

@@ -14,6 +14,7 @@ import torch
 
 from nn.calibration import Collector
 from nn.gram import GramCollector
+from nn.neurons._arguments import check_part
 from nn.neurons._second_map import Array, Flags, Read, SecondMap, SumCollector
 
 __all__ = ["AbsoluteSum", "ColumnNormalised", "RowNorm", "SignedSum", "UnitScore"]
@@ -98,6 +99,11 @@ class ColumnNormalised:
     """
 
     score: UnitScore = field(default_factory=SignedSum)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.score, ColumnNormalised):
+            raise TypeError(f"score = {self.score!r} is normalised already; pass SignedSum() or RowNorm()")
+        check_part(self.score, "score", UnitScore, "SignedSum() or RowNorm()")
 
     def collector(self) -> Collector:
         """That of the score."""

@@ -9,18 +9,18 @@ or equal weights would otherwise hide a fault.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from nn.calibration import Batch
-from nn.plans import copied
+from nn.copies import copied, sharing
 from nn.units._dependencies import MIXING_NORMS
 from nn.units._outputs import tensors_of
 from nn.units.plans import UnitPlan
-from nn.units.surgery import Recipe, recipe_of
+from nn.units.surgery import Recipe, carry_out, recipe_of, silence
 from nn.units.topology import UnitGroup
 
 __all__ = ["try_out"]
@@ -42,6 +42,8 @@ def try_out(
 ) -> torch.nn.Module:
     """The smaller network, once a copy with other weights has shown that it computes what it should.
 
+    Only to be run: what stays whole shares its memory with the network.
+
     Raises
     ------
     ValueError
@@ -57,7 +59,7 @@ def try_out(
             }
             blamed = {name: own for name, own in alone.items() if own is not None}
             raise _refusal(network, blamed or dict.fromkeys(shrinking, fault))
-    smaller = plan.recipe.replay(plan.updated(network))
+    smaller = plan.preview(network)
     try:
         with torch.no_grad():
             example.run(smaller)
@@ -91,24 +93,15 @@ def _refusal(network: torch.nn.Module, blamed: Mapping[str, _Fault]) -> ValueErr
     )
 
 
-def _stages(network: torch.nn.Module, example: Batch) -> Iterator[_Stage]:
-    """Copies for the trial with data in their precision: at least single precision, other weights.
+def _stage(network: torch.nn.Module, example: Batch, generator: torch.Generator) -> _Stage | None:
+    """A copy with other weights, and data in its precision: at least single precision where that runs.
 
-    Those that run and give finite numbers; or else the network as it is.
+    None if it does not run, or gives numbers that are not finite.
     """
-    plain = _unmixed(copied(network))
-    half = any(parameter.dtype in _HALF for parameter in network.parameters())
-    generator = torch.Generator().manual_seed(0)
-    none = True
-    for _ in range(_DRAWS):
-        shaken = _shaken(plain, generator)
-        found = _sound((copied(shaken).float(), _single(example))) if half else None
-        found = found or _sound((shaken, example))
-        if found is not None:
-            none = False
-            yield found
-    if none:
-        yield plain, example
+    found = None
+    if any(parameter.dtype in _HALF for parameter in network.parameters()):
+        found = _sound((_shaken(network, generator).float(), _single(example)))
+    return found or _sound((_shaken(network, generator), example))
 
 
 def _sound(stage: _Stage) -> _Stage | None:
@@ -132,14 +125,14 @@ def _single(example: Batch) -> Batch:
 
 def _shaken(network: torch.nn.Module, generator: torch.Generator) -> torch.nn.Module:
     """A copy with noise on all parameters, of the size that weights have at a usual start."""
-    shaken = copied(network)
-    with torch.no_grad():
-        for parameter in shaken.parameters():
-            if parameter.is_floating_point():
-                size = 0.5 / math.sqrt(math.prod(parameter.shape[1:])) if parameter.dim() > 1 else 0.1
-                noise = size * torch.randn(parameter.shape, generator=generator)
-                parameter.add_(noise.to(parameter.device, parameter.dtype))
-    return shaken
+
+    def noisy(parameter: torch.nn.Parameter) -> torch.nn.Parameter:
+        size = 0.5 / math.sqrt(math.prod(parameter.shape[1:])) if parameter.dim() > 1 else 0.1
+        noise = torch.randn(parameter.shape, generator=generator).mul_(size)
+        noise = noise.to(parameter.device, parameter.dtype).add_(parameter.detach())
+        return torch.nn.Parameter(noise, requires_grad=parameter.requires_grad)
+
+    return copied(network, {p: noisy(p) for p in network.parameters() if p.is_floating_point()})
 
 
 def _unmixed(network: torch.nn.Module) -> torch.nn.Module:
@@ -164,18 +157,31 @@ def _unmixed(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def _fault(recipe: Recipe, network: torch.nn.Module, example: Batch) -> _Fault | None:
-    """What is wrong with a recipe, if anything is; one copy for the trial at a time."""
-    stages = _stages(network, example)
-    return next((fault for stage in stages if (fault := _fault_on(recipe, *stage)) is not None), None)
+    """What is wrong with a recipe, if anything is; there is one copy for the trial at a time."""
+    plain = _unmixed(sharing(network))
+    generator = torch.Generator().manual_seed(0)
+    tried = False
+    for _ in range(_DRAWS):
+        stage = _stage(plain, example, generator)
+        if stage is not None:
+            tried = True
+            fault = _fault_on(recipe, *stage)
+            if fault is not None:
+                return fault
+        del stage  # before the next one is made
+    return None if tried else _fault_on(recipe, copied(plain), example)
 
 
 def _fault_on(recipe: Recipe, network: torch.nn.Module, example: Batch) -> _Fault | None:
-    """What is wrong with a recipe, if anything is."""
+    """What is wrong with a recipe, if anything is; weights that read what is removed become zeros."""
     with torch.no_grad():
         whole = tensors_of(example.run(network))
-        expected = tensors_of(example.run(recipe.masked(network)))
+        silence(recipe, network)
+        expected = tensors_of(example.run(network))
+        smaller = sharing(network)
         try:
-            after = tensors_of(example.run(recipe.replay(network)))
+            carry_out(recipe, smaller)
+            after = tensors_of(example.run(smaller))
         except Exception as error:
             return _Fault(error)
     if len(after) != len(expected):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from coresets._random import Rng, host_generator
-from nn.budgets import Budget, PerLayer, shares
+from nn.budgets import Budget, CostBudget, PerLayer, Share, shares
 from nn.calibration import Batch, Calibration, device_of
+from nn.copies import copied, sharing
 from nn.cost import cost
 from nn.masks import bake_in
-from nn.plans import copied
 from nn.units._outputs import check_outputs
 from nn.units._trial import try_out
+from nn.units._within import Sized, counts_within
 from nn.units.method import UnitDecision, UnitMethod, UnitProblem, check_none_vanishes
 from nn.units.plans import GroupPlan, UnitPlan
 from nn.units.surgery import recipe_of
@@ -61,12 +62,12 @@ def plan_units(
         first, data = _first_batch(Calibration.of(calibration))
         example = _first_examples(first, network)
         topology = find_groups(network, example, blocks)
-        divided = _shares(budget, topology)
+        divided = _shares(budget, topology, network, example)
         names = {name for share in divided for name in share.layers}
         groups = {name: group for name, group in topology.groups.items() if name in names}
-        problem = UnitProblem(copied(network), groups, divided, data, generator)
-        decision = method.choose(problem)
-        _check_counts(method, problem, decision)
+        # The one copy whose weights are its own, since methods may change them; it goes with the call.
+        decision = method.choose(UnitProblem(copied(network), groups, divided, data, generator))
+        _check_counts(method, divided, decision)
         before = cost(network, example)
         plan = UnitPlan(
             {n: GroupPlan(decision.keep[n], decision.group_certificates.get(n, ())) for n in groups},
@@ -82,7 +83,7 @@ def plan_units(
 
 
 def _private(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy in evaluation mode, without masks and gradients.
+    """A copy in evaluation mode, without masks and gradients, over the memory of the model's parameters.
 
     Raises
     ------
@@ -95,9 +96,7 @@ def _private(model: torch.nn.Module) -> torch.nn.Module:
             "made from, and compile the result"
         )
     _refuse_broken(model)
-    network = copied(model).eval()
-    for parameter in network.parameters():
-        parameter.grad = None
+    network = sharing(model).eval()
     bake_in(network)
     return network
 
@@ -139,11 +138,17 @@ def _refuse_broken(network: torch.nn.Module) -> None:
             raise ValueError(f"{name!r} has no values yet; run one batch through the network first")
         if parameter.is_meta:
             raise ValueError(f"{name!r} is on the meta device, where it has no values")
-        if not bool(torch.isfinite(parameter).all()):
+        if not _finite(parameter.detach()):
             raise ValueError(f"{name!r} has NaN or infinite entries")
 
 
-def _shares(budget: Budget, topology: Topology) -> Any:
+def _finite(values: torch.Tensor) -> bool:
+    """Whether all entries are; without a copy of them, unless their sum is not."""
+    # A sum is finite only if all its terms are, but it may overflow.
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
+def _shares(budget: Budget, topology: Topology, network: torch.nn.Module, example: Batch) -> Sequence[Share]:
     """The budget in units, over the groups that take part."""
     if not topology.groups:
         reasons = "; ".join(
@@ -167,12 +172,32 @@ def _shares(budget: Budget, topology: Topology) -> Any:
             f"all groups, {mixing}, are normalised over their units, so that removing one changes the "
             "others; name those that are to be made smaller in a PerLayer budget"
         )
-    divided = shares(budget, sizes)
+    rest = budget.rest if isinstance(budget, PerLayer) else budget
+    if isinstance(rest, CostBudget):
+        divided = _within(budget, rest, sizes, Sized(network, topology.groups, example))
+    else:
+        divided = shares(budget, sizes)
     if not divided:
         raise ValueError(f"{budget!r} leaves every group whole; give at least one a budget")
     for share in divided:
         check_none_vanishes(share)
     return divided
+
+
+def _within(budget: Budget, rest: CostBudget, sizes: Mapping[str, int], sized: Sized) -> Sequence[Share]:
+    """Counts of single groups, as the cost of the whole network asks for."""
+    own: Sequence[Share] = ()
+    open_ = dict(sizes)
+    if isinstance(budget, PerLayer):
+        own = shares(PerLayer(budget.layers), sizes)
+        open_ = {name: size for name, size in sizes.items() if budget.of(name) is None}
+    if not open_:
+        raise ValueError(
+            f"{budget!r} gives every group a budget of its own, so that none is left for {rest!r}"
+        )
+    fixed = {name: share.count for share in own for name in share.layers}
+    counts = counts_within(rest, sized, open_, fixed)
+    return (*own, *(Share((name,), count) for name, count in counts.items()))
 
 
 def _left_whole(topology: Topology) -> list[str]:
@@ -184,9 +209,9 @@ def _left_whole(topology: Topology) -> list[str]:
     ]
 
 
-def _check_counts(method: UnitMethod, problem: UnitProblem, decision: UnitDecision) -> None:
+def _check_counts(method: UnitMethod, divided: Sequence[Share], decision: UnitDecision) -> None:
     """A method that does not do what was asked is at fault, not its user."""
-    for share in problem.shares:
+    for share in divided:
         kept = {name: int(decision.keep[name].sum()) for name in share.layers}
         if sum(kept.values()) != share.count or min(kept.values()) < 1:
             raise RuntimeError(f"{method!r} was to keep {share.count} units and keeps {kept}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,19 +9,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from coresets._files import write_atomically
 from coresets.certificate import Certificate
+from nn._records import read_certificates, read_record, under, write_record, written_certificates
+from nn.copies import separated, sharing
 from nn.cost import Cost
 from nn.masks import bake_in
-from nn.plans import PruningWarning, copied, read_record
-from nn.units.surgery import Recipe
+from nn.plans import PruningWarning
+from nn.units.surgery import Recipe, carry_out
 
 __all__ = ["GroupPlan", "UnitPlan"]
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +145,7 @@ class UnitPlan:
         PruningWarning
             If the plan changes nothing.
         """
-        smaller = self.recipe.replay(self.updated(network))
+        smaller = separated(self.preview(network), self._shared(network))
         if self.kept == self.total and not self.updates:
             warnings.warn(
                 f"{self.method} with {self.budget} changes nothing: every unit is kept as it was",
@@ -169,35 +166,46 @@ class UnitPlan:
 
     def updated(self, network: torch.nn.Module) -> torch.nn.Module:
         """A copy with the new values, before anything is removed; see :meth:`apply`."""
-        updated = copied(network)
+        return separated(self._updated(network), self._shared(network))
+
+    def preview(self, network: torch.nn.Module) -> torch.nn.Module:
+        """What :meth:`apply` returns, to be run only: what stays whole shares memory with the network."""
+        smaller = self._updated(network)
+        carry_out(self.recipe, smaller)
+        return smaller
+
+    def _updated(self, network: torch.nn.Module) -> torch.nn.Module:
+        """The new values in a copy that shares memory with the network and with them."""
+        updated = sharing(network)
         bake_in(updated)
         parameters = dict(updated.named_parameters())
-        with torch.no_grad():
-            for name, value in self.updates.items():
-                if name not in parameters or parameters[name].shape != value.shape:
-                    raise ValueError(
-                        f"the plan has a parameter {name!r} of shape {tuple(value.shape)}; the network not"
-                    )
-                parameters[name].copy_(value)
+        for name, value in self.updates.items():
+            own = parameters.get(name)
+            if own is None or own.shape != value.shape:
+                raise ValueError(
+                    f"the plan has a parameter {name!r} of shape {tuple(value.shape)}; the network not"
+                )
+            new = value.detach().to(own.device, own.dtype)
+            own.data = new if new.stride() == own.stride() else torch.empty_like(own).copy_(new)
         return updated
+
+    def _shared(self, network: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+        """What a copy may share memory with."""
+        return (*network.parameters(), *self.updates.values())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan to one safetensors file, atomically."""
-        tensors = {f"{name}:keep": group.keep.cpu() for name, group in self.groups.items()}
-        tensors |= {
-            f"update:{name}": v.detach().cpu().contiguous().clone() for name, v in self.updates.items()
-        }
+        tensors = {f"{name}:keep": group.keep for name, group in self.groups.items()}
+        tensors |= {f"update:{name}": value for name, value in self.updates.items()}
         record = {
-            "format": _FORMAT,
             "title": list(self.title),
             "recipe": self.recipe.to_dict(),
             "costs": [c.to_dict() for c in self.costs],
             "notes": list(self.notes),
-            "certificates": [c.to_dict() for c in self.certificates],
-            "groups": {n: [c.to_dict() for c in group.certificates] for n, group in self.groups.items()},
+            "certificates": written_certificates(self.certificates),
+            "groups": {n: written_certificates(group.certificates) for n, group in self.groups.items()},
         }
-        content = safetensors.torch.save(tensors, {"unit plan": json.dumps(record)})
-        write_atomically(path, lambda file: file.write(content))
+        write_record(path, "unit plan", tensors, record)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> UnitPlan:
@@ -211,25 +219,20 @@ class UnitPlan:
             If there is no such file.
         """
         tensors, record = read_record(path, "unit plan")
-        if record.get("format") != _FORMAT:
-            raise ValueError(
-                f"{os.fspath(path)} has format {record.get('format')}; this version reads {_FORMAT}"
-            )
         try:
             groups = {
-                name: GroupPlan(tensors[f"{name}:keep"], [Certificate.from_dict(c) for c in certificates])
+                name: GroupPlan(tensors[f"{name}:keep"], read_certificates(certificates))
                 for name, certificates in record["groups"].items()
             }
-            prefix = "update:"
             method, budget = record["title"]
             before, after = (Cost.from_dict(c) for c in record["costs"])
             return cls(
                 groups,
                 Recipe.from_dict(record["recipe"]),
-                {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)},
+                under("update:", tensors),
                 (str(method), str(budget)),
                 (before, after),
-                [Certificate.from_dict(c) for c in record["certificates"]],
+                read_certificates(record["certificates"]),
                 record["notes"],
             )
         except (KeyError, TypeError) as error:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import safetensors.torch
 import torch
 
-from coresets._files import write_atomically
 from coresets.certificate import Certificate
-from nn.plans import read_record
+from nn._records import read_record, write_record, written_certificates
 from nn.pruned import Size
 from nn.units.plans import UnitPlan
 from nn.units.surgery import Recipe, digest
 
 __all__ = ["Shrunk", "UnitSize", "load_shrunk"]
-
-_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +92,12 @@ class Shrunk:
                 "cannot be saved without running code when they are read"
             )
         record = {
-            "format": _FORMAT,
             "recipe": self.plan.recipe.to_dict(),
             "digest": digest(self.model),
             "title": list(self.plan.title),
-            "certificates": [c.to_dict() for c in self.certificates],
+            "certificates": written_certificates(self.certificates),
         }
-        content = safetensors.torch.save(
-            {key: value.detach().cpu().contiguous().clone() for key, value in state.items()},
-            {"shrunk": json.dumps(record)},
-        )
-        write_atomically(path, lambda file: file.write(content))
+        write_record(path, "shrunk", state, record)
 
 
 def load_shrunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch.nn.Module:
@@ -135,8 +125,6 @@ def load_shrunk(path: str | os.PathLike[str], network: torch.nn.Module) -> torch
         If there is no such file.
     """
     tensors, record = read_record(path, "shrunk")
-    if record.get("format") != _FORMAT:
-        raise ValueError(f"{os.fspath(path)} has format {record.get('format')}; this version reads {_FORMAT}")
     if not isinstance(record.get("recipe"), dict):
         raise ValueError(f"{os.fspath(path)} has no recipe")
     try:

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
+from nn.copies import copied, separated, sharing
 from nn.masks import bake_in
-from nn.plans import copied
 from nn.units._dependencies import CONVOLUTIONS, NORMS, inputs_of, outputs_of
 from nn.units.topology import Place, UnitGroup
 
-__all__ = ["Recipe", "digest", "recipe_of"]
+__all__ = ["Recipe", "carry_out", "digest", "recipe_of", "silence"]
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,10 @@ class Recipe:
         TypeError
             If a module is of a kind that cannot be made smaller.
         """
-        smaller = copied(network)
+        smaller = sharing(network)
         bake_in(smaller)
-        modules = dict(smaller.named_modules())
-        with torch.no_grad():
-            for name, kept in self.outputs.items():
-                _shrink_outputs(name, _found(modules, name), _index(kept))
-            for name, kept in self.inputs.items():
-                _shrink_inputs(name, _found(modules, name), _index(kept))
-            for name, (axis, kept) in self.parameters.items():
-                owner, _, last = name.rpartition(".")
-                _keep(_found(modules, owner), last, axis, _index(kept), name)
-        return smaller
+        carry_out(self, smaller)
+        return separated(smaller, network.parameters())
 
     def masked(self, network: torch.nn.Module) -> torch.nn.Module:
         """A copy of unchanged shape that computes the same: what is removed is read with weight zero.
@@ -84,13 +76,7 @@ class Recipe:
         """
         masked = copied(network)
         bake_in(masked)
-        modules = dict(masked.named_modules())
-        with torch.no_grad():
-            for name, kept in self.inputs.items():
-                weight: torch.Tensor = _found(modules, name).weight  # type: ignore[assignment]
-                reads = torch.zeros(weight.shape[1], dtype=torch.bool)
-                reads[_index(kept) % weight.shape[1]] = True  # in a grouped convolution, of every group
-                weight[:, ~reads.to(weight.device)] = 0.0
+        silence(self, masked)
         return masked
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,6 +104,33 @@ class Recipe:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"the recipe is damaged: {error}") from error
+
+
+def carry_out(recipe: Recipe, network: torch.nn.Module) -> None:
+    """Make a network without masks smaller in place; see :meth:`Recipe.replay`.
+
+    Nothing is written into its parameters: those that shrink are replaced.
+    """
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for name, kept in recipe.outputs.items():
+            _shrink_outputs(name, _found(modules, name), _index(kept))
+        for name, kept in recipe.inputs.items():
+            _shrink_inputs(name, _found(modules, name), _index(kept))
+        for name, (axis, kept) in recipe.parameters.items():
+            owner, _, last = name.rpartition(".")
+            _keep(_found(modules, owner), last, axis, _index(kept), name)
+
+
+def silence(recipe: Recipe, network: torch.nn.Module) -> None:
+    """Set weights that read what a recipe removes to zero, in place; see :meth:`Recipe.masked`."""
+    modules = dict(network.named_modules())
+    with torch.no_grad():
+        for name, kept in recipe.inputs.items():
+            weight: torch.Tensor = _found(modules, name).weight  # type: ignore[assignment]
+            reads = torch.zeros(weight.shape[1], dtype=torch.bool)
+            reads[_index(kept) % weight.shape[1]] = True  # in a grouped convolution, of every group
+            weight[:, ~reads.to(weight.device)] = 0.0
 
 
 def _integers(values: Sequence[Any]) -> tuple[int, ...]:

@@ -19,8 +19,8 @@ import torch_pruning
 
 from coresets._validate import check_integer
 from nn.calibration import Batch
+from nn.copies import sharing
 from nn.masks import bake_in
-from nn.plans import copied
 from nn.units._dependencies import MAKERS, Dependencies, Found
 from nn.units._outputs import tensors_of
 
@@ -198,7 +198,7 @@ def find_groups(
 
 def _traceable(network: torch.nn.Module) -> torch.nn.Module:
     """A copy that autograd can trace: frozen parameters would hide the graph."""
-    plain = copied(network).eval()
+    plain = sharing(network).eval()
     bake_in(plain)
     for parameter in plain.parameters():
         parameter.grad = None

@@ -10,7 +10,8 @@ from torch.nn import BatchNorm2d, Conv2d, Linear, ReLU, Sequential
 
 import nn
 from examples.networks import resnet20
-from nn.neurons import FilterNorm, GeometricMedian, RandomUnits
+from nn.neurons import FilterNorm, GeometricMedian, RandomUnits, baselines
+from nn.neurons.baselines import IncomingRows, distance_sums
 from nn.units.method import keep_best_units, split_units
 
 IMAGES = torch.rand(2, 3, 8, 8)
@@ -56,6 +57,23 @@ def test_geometric_median_removes_the_filter_nearest_to_all():
     rows = network[0].weight.detach().double().flatten(1)
     sums = [sum(float((a - b).norm()) for b in rows) for a in rows]
     assert kept(GeometricMedian(), network, 5) == [unit for unit in range(6) if sums[unit] != min(sums)]
+
+
+@pytest.mark.parametrize("kind", ["apart", "near", "twins"])
+def test_sums_of_distances_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch, kind: str):
+    torch.manual_seed(1)
+    rows = torch.randn(37, 9, dtype=torch.float64)
+    if kind == "near":  # distances that vanish beside the lengths
+        rows = 1e6 + rows
+    if kind == "twins":
+        rows[30:] = rows[3]
+    monkeypatch.setattr(baselines, "_BLOCK_ENTRIES", 9 * 8)
+    found = distance_sums(IncomingRows([(rows, torch.arange(37)[:, None])]))
+    every = (rows[:, None] - rows[None]).square().sum(2).sqrt().sum(1)
+    # Squared distances have errors of some units of their cancellation bound.
+    torch.testing.assert_close(found, every, rtol=100 * torch.finfo(torch.float64).eps / 1e-8, atol=0.0)
+    if kind == "twins":
+        assert bool((found[30:] == found[3]).all())
 
 
 def test_order_below_one_is_refused():

@@ -69,7 +69,6 @@ def test_normalisation_dropout_and_averages_are_passed():
 @pytest.mark.parametrize(
     ("modules", "words"),
     [
-        ([nn.ReLU(), nn.MaxPool1d(1)], "max-pooling, '2', which does not commute"),
         ([nn.ReLU(), nn.BatchNorm1d(4)], "BatchNorm1d, stands between"),
         ([nn.Softmax(dim=1)], "Softmax, stands between"),
         ([nn.PReLU(4)], "PReLU, stands between"),
@@ -79,6 +78,16 @@ def test_what_is_not_understood_is_named(modules: list[nn.Module], words: str):
     found = way(*modules)
     assert found.activation is None
     assert words in found.reason
+
+
+def test_max_pooling_leaves_the_terms_bounded_but_no_sum():
+    found = way(nn.ReLU(), nn.MaxPool1d(1))
+    assert found.activation is not None
+    assert not found.reason
+    assert "max-pooling, '2', which does not commute" in found.pooled
+    assert found.not_a_sum == found.pooled
+    dilated = way(nn.ReLU(), nn.MaxPool1d(1, dilation=2))  # a window may lie beside the map
+    assert dilated.activation is None
 
 
 class Branches(nn.Module):

@@ -15,8 +15,19 @@ from coresets.sensitivity import lewis_weights
 from nn import KeepRatio, prune
 from nn.budgets import Share
 from nn.calibration import Calibration, split_batch
-from nn.neurons import ConvexGeometry, Drawing, Lewis, NormBounded, Peeled, RidgeLewis, Subspace, TopScores
-from nn.neurons._lewis import blocked_lewis, independent, ridge_lewis
+from nn.neurons import (
+    ConvexGeometry,
+    Drawing,
+    Lewis,
+    NormBounded,
+    Peeled,
+    RidgeLewis,
+    Subspace,
+    TopScores,
+    _lewis,
+    points,
+)
+from nn.neurons._lewis import Rows, blocked_lewis, independent, ridge_lewis
 from nn.neurons.points import Neurons, neurons_of
 from nn.units import find_groups
 from nn.units.method import UnitProblem
@@ -97,12 +108,25 @@ def test_block_by_block_lewis_weights_are_those_of_the_engine():
     assert float(got.values.sum()) == pytest.approx(8.0, rel=0.05)
 
 
-def test_ridge_weights_by_the_small_side_are_those_of_the_augmented_rows():
+@pytest.mark.parametrize("shape", [(6, 15), (15, 15), (40, 9)], ids=["wide", "square", "tall"])
+def test_ridge_weights_by_the_small_side_are_those_of_the_augmented_rows(shape: tuple[int, int]):
     torch.manual_seed(4)
-    rows = torch.randn(6, 15, dtype=torch.float64)
-    got = ridge_lewis(rows, 0.7)
-    want = lewis_weights(np.concatenate([rows.numpy(), 0.7 * np.eye(15)])).values[:6]
+    n, d = shape
+    rows = torch.randn(n, d, dtype=torch.float64)
+    got = ridge_lewis(Rows.whole(rows), 0.7)
+    want = lewis_weights(np.concatenate([rows.numpy(), 0.7 * np.eye(d)])).values[:n]
     np.testing.assert_allclose(got.values / got.gamma**2, want, rtol=2e-2)
+
+
+@pytest.mark.parametrize("widths", [(7, 60), (60, 7)], ids=["tall", "wide"])
+def test_blocks_change_nothing_about_ridge_weights(monkeypatch: pytest.MonkeyPatch, widths: tuple[int, int]):
+    own = only(perceptron(*widths, 3), torch.rand(2, widths[0]))
+    whole = RidgeLewis().of_points(own.dense(), own.masses).values
+    for module in (points, _lewis):
+        monkeypatch.setattr(module, "BLOCK_ENTRIES", 40)  # a row, or a few columns
+    blocked = RidgeLewis().bounds(None, {"0": own})["0"].values
+    # Sums in another order, through a factor whose condition is that of the ridge.
+    np.testing.assert_allclose(blocked, whole, rtol=1e-9)
 
 
 def test_the_total_of_ridge_weights_is_at_most_the_rank_and_falls():

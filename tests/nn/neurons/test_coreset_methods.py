@@ -127,7 +127,14 @@ def test_the_precision_is_kept_and_one_seed_gives_one_network(method: UnitMethod
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RUSAGE_SELF"), reason="needs the peak memory of a process")
 @pytest.mark.parametrize(
-    "scorer", ["NormBounded(Ball(1.0)).scored(problem, neurons)", "Lewis().bounds(problem, neurons)"]
+    "scorer",
+    [
+        "NormBounded(Ball(1.0)).scored(problem, neurons)",
+        "Lewis().bounds(problem, neurons)",
+        "RidgeLewis().bounds(problem, neurons)",
+        "distance_sums(IncomingRows.of(problem, '0'))",
+    ],
+    ids=["norm_bounded", "lewis", "ridge_lewis", "geometric_median"],
 )
 def test_scores_of_a_large_layer_need_less_than_twice_its_memory(scorer: str):
     code = f"""
@@ -135,7 +142,8 @@ def test_scores_of_a_large_layer_need_less_than_twice_its_memory(scorer: str):
         torch.set_num_threads(1)
         from nn.budgets import Share
         from nn.calibration import Calibration, split_batch
-        from nn.neurons import Ball, Lewis, NormBounded
+        from nn.neurons import Ball, Lewis, NormBounded, RidgeLewis
+        from nn.neurons.baselines import IncomingRows, distance_sums
         from nn.units import find_groups
         from nn.units.method import UnitProblem
         from nn.neurons.points import neurons_of
@@ -157,3 +165,27 @@ def test_scores_of_a_large_layer_need_less_than_twice_its_memory(scorer: str):
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=300
     )
     assert int(done.stdout) <= 2 * 4 * 1280 * 3456 + 4 * (8 << 20)  # and four blocks of fixed size
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "RUSAGE_SELF"), reason="needs the peak memory of a process")
+@pytest.mark.parametrize("method", ["FilterNorm()", "NormBounded(Ball(1.0))"], ids=["norm", "norm_bounded"])
+def test_a_plan_as_a_whole_needs_less_than_three_copies_of_the_network(method: str):
+    code = f"""
+        import resource, torch
+        import nn
+        from nn.neurons import Ball, FilterNorm, NormBounded
+        torch.set_num_threads(1)
+        def plan(d, n):
+            net = torch.nn.Sequential(torch.nn.Linear(d, n), torch.nn.ReLU(), torch.nn.Linear(n, d)).eval()
+            x = torch.ones(2, d)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            nn.plan(net, {method}, nn.KeepRatio(0.5), calibration=[x], rng=0)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        plan(40, 64)  # libraries are loaded
+        print(1024 * plan(1280, 3456))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert int(done.stdout) <= 3 * 2 * 4 * 1280 * 3456

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from coresets.errors import SolverError
 from nn.guarantees.greedy import UnitSelection
+from nn.neurons._block_kernels import downdate, quotients
 from nn.neurons._elimination import UnitRegression, backward_path, contributions, forward_path
 
 EPS = float(np.finfo(np.float64).eps)
@@ -139,3 +140,72 @@ def test_a_singular_matrix_is_refused_with_the_remedy():
     part = UnitRegression(np.ones((4, 4)), np.ones((4, 1)), 2)
     with pytest.raises(SolverError, match="larger ridge"):
         forward_path([part], 2)
+
+
+@settings(max_examples=20)
+@given(seeds, st.integers(1, 6), st.integers(1, 9))
+def test_compiled_blocks_give_what_a_solver_gives(seed, width, units):
+    rng = np.random.default_rng(seed)
+    rows, values = rng.normal(size=(units, width, 20)), rng.normal(size=(units, width, 3))
+    factor, tilt = rng.normal(size=(2, units, width, width)) / 10.0
+    blocks, squares = rows @ rows.transpose(0, 2, 1), values @ values.transpose(0, 2, 1)
+    compiled = [np.array(a.transpose(1, 2, 0), order="C") for a in (blocks, squares, factor, tilt)]
+    work, found = np.empty((width, width + 1, units)), np.empty(units)
+    downdate(*compiled, units)
+    blocks = blocks - factor @ factor.transpose(0, 2, 1)
+    squares = squares - factor @ tilt.transpose(0, 2, 1) - tilt @ factor.transpose(0, 2, 1)
+    lower = np.tril_indices(width)
+    slack = 100 * EPS * width * float(np.abs(blocks).max())
+    np.testing.assert_allclose(compiled[0][lower].T, blocks[:, lower[0], lower[1]], atol=slack)
+    np.testing.assert_allclose(compiled[1][lower].T, squares[:, lower[0], lower[1]], atol=slack)
+    assert quotients(compiled[0], compiled[1], work, found, units)
+    wanted = np.linalg.solve(blocks, squares).trace(axis1=1, axis2=2)
+    condition = float(np.max(np.linalg.cond(blocks)))
+    scale = float(
+        np.max(np.linalg.norm(squares, axis=(1, 2)) * np.linalg.norm(np.linalg.inv(blocks), axis=(1, 2)))
+    )
+    np.testing.assert_allclose(found, wanted, atol=100 * EPS * condition * scale)
+
+
+def test_a_block_that_is_not_definite_is_noticed_among_others():
+    blocks = np.array([[[1.0, 1.0], [0.0, 0.0]], [[0.5, 1.0], [1.0, 1.0]]])  # the second one is singular
+    work, found = np.empty((2, 3, 2)), np.empty(2)
+    assert not quotients(blocks, blocks, work, found, 2)
+    assert quotients(blocks, blocks, work, found, 1)
+    assert found[0] == pytest.approx(2.0, abs=10 * EPS)
+
+
+@settings(max_examples=10)
+@given(seeds, st.integers(2, 8), st.data())
+def test_a_backward_path_that_stops_early_is_the_whole_one_as_far_as_it_goes(seed, units, data):
+    parts, least = group(seed, units), data.draw(st.integers(0, units))
+    whole, part = backward_path(parts), backward_path(parts, least)
+    np.testing.assert_array_equal(part.errors[least:], whole.errors[least:])
+    np.testing.assert_array_equal(part.order[least:], whole.order[least:])
+    assert sorted(part.order[:least].tolist()) == sorted(whole.order[:least].tolist())
+    assert part.errors[0] == pytest.approx(whole.errors[0], abs=tolerance(parts))
+    assert np.all(np.isinf(part.errors[1:least]))
+
+
+@settings(max_examples=10)
+@given(seeds, st.integers(1, 8))
+def test_squared_norms_are_the_diagonal_of_the_contributions(seed, units):
+    for part in group(seed, units):
+        scale = EPS * part.matrix.size * float(np.max(part.contributions()))
+        np.testing.assert_allclose(part.squared_norms(), np.diagonal(part.contributions()), atol=scale)
+
+
+def test_of_units_that_are_equal_the_earlier_goes_first():
+    # Units 0 and 3 add most, so that others have changed places by the time that equal ones compete.
+    weights = np.array([[3.0], [1.0], [1.0], [2.0], [1.0], [1.0]])
+    parts = [UnitRegression(np.eye(6), weights, 1)]
+    assert forward_path(parts, 6).order.tolist() == [0, 3, 1, 2, 4, 5]
+    assert backward_path(parts).order.tolist() == [0, 3, 5, 4, 2, 1]
+
+
+def test_gains_far_below_the_first_ones_are_still_exact():
+    # Each unit is seen on its own, so that gains are squared weights, over 24 orders of magnitude.
+    weights = 10.0 ** -np.arange(0.0, 12.0, 0.25)[:, None]
+    parts = [UnitRegression(np.eye(len(weights)), weights, 1)]
+    path = forward_path(parts, len(weights))
+    np.testing.assert_array_equal(path.order, np.arange(len(weights)))

@@ -8,21 +8,35 @@ import pytest
 import torch
 
 import nn
+from coresets.linf import CertifiedPeeling
+from coresets.samplers import FixedSize
 from nn.certify import additive, interval
+from nn.edges.sipp import Transfer
 from nn.neurons import (
     PFP,
+    AddedCost,
+    Ball,
     BestGroupPath,
+    ColumnNormalised,
+    ConvexGeometry,
     Drawing,
     FilterNorm,
     Fisher,
     GeometricMedian,
+    GivenLabels,
     GreedyForward,
     GroupOBS,
     GroupOLS,
     ISpaSP,
+    Lewis,
+    MeasuredEllipsoid,
     NormBounded,
+    Peeled,
     PublishedNormBounded,
     RandomUnits,
+    RidgeLewis,
+    RowNorm,
+    Subspace,
     TaylorUnits,
     ThiNet,
     TopActivation,
@@ -41,11 +55,13 @@ WITH_ALLOCATION: list[Callable[..., object]] = [
     GreedyForward,
     GroupOBS,
     GroupOLS,
+    ISpaSP,
     PFP,
     PublishedNormBounded,
     RandomUnits,
     TaylorUnits,
     ThiNet,
+    TopActivation,
     WidthScaling,
 ]
 
@@ -135,3 +151,58 @@ def test_certified_budget_finds_the_smallest_network_for_methods_of_every_kind(m
     assert found.size.kept == round(0.2 * 22)
     assert found.certificates[-1].value <= 0.3
     assert all(torch.equal(before[name], value) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: PFP(transfer=1), "transfer = 1"),
+        (lambda: PFP(transfer=Transfer), "transfer"),
+        (lambda: PFP(reweighted=1), "reweighted = 1"),
+        (lambda: PFP(sampler=FixedSize), "sampler"),
+        (lambda: Drawing(reweighted="no"), "reweighted = 'no'"),
+        (lambda: Peeled(1), "construction = 1"),
+        (lambda: Peeled(rule=CertifiedPeeling), "rule"),
+        (lambda: Subspace(inner=3), "inner = 3"),
+        (lambda: TaylorUnits(loss=3), "loss = 3"),
+        (lambda: TaylorUnits(effect="abs"), "effect = 'abs'"),
+        (lambda: Fisher(loss=torch.nn.CrossEntropyLoss), "loss"),
+        (lambda: Fisher(cost=3), "cost = 3"),
+        (lambda: Fisher(labels=GivenLabels), "labels"),
+        (lambda: ColumnNormalised(1), "score = 1"),
+        (lambda: ColumnNormalised(ColumnNormalised()), "normalised already"),
+        (lambda: Ball("wide"), "radius = 'wide'"),
+        (lambda: Ball({0: 1.0}), "key 0"),
+        (lambda: Ball({"a": None}), r"radius\['a'\] = None"),
+        (lambda: RidgeLewis("1"), "ridge = '1'"),
+        (lambda: FilterNorm("l2"), "order = 'l2'"),
+        (lambda: PublishedNormBounded(None), "beta = None"),
+        (lambda: ConvexGeometry(Lewis), "Lewis"),
+        (lambda: ConvexGeometry(fallback=FilterNorm()), "fallback"),
+        (lambda: AddedCost("x"), "beta = 'x'"),
+        (lambda: MeasuredEllipsoid(vectors=2.5), "vectors = 2.5"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(make: Callable[[], object], name: str):
+    with pytest.raises(TypeError, match=name):
+        make()
+
+
+@pytest.mark.parametrize("make", [lambda: Ball({}), lambda: Ball({"a": -1.0}), lambda: AddedCost(-1.0)])
+def test_arguments_out_of_range_are_refused(make: Callable[[], object]):
+    with pytest.raises(ValueError, match=r"radius|beta"):
+        make()
+
+
+@pytest.mark.parametrize("method", [ISpaSP, TopActivation])
+def test_groups_compete_with_shares_of_their_sizes_where_the_allocation_lets_them(method):
+    model = network()
+    with torch.no_grad():  # in the second group nearly all is in one unit; both groups are read as they are
+        model[2].weight[1:] *= 1e-4
+        model[2].bias[1:] *= 1e-4
+        model[2].bias[0] = 10.0
+    whole = nn.plan(model, method(RowNorm(), allocation=nn.Uniform()), nn.KeepCount(11), calibration=[X])
+    global_ = nn.plan(model, method(RowNorm(), allocation=nn.Global()), nn.KeepCount(11), calibration=[X])
+    assert [group.kept for group in whole.groups.values()] == [6, 5]
+    assert whole.kept == global_.kept == 11
+    assert global_.groups["2"].kept == 1

@@ -78,7 +78,7 @@ def test_the_global_allocation_has_no_larger_sum_of_errors_than_the_uniform_one(
     for seed in range(3):
         sums = []
         for allocation in (Global(), Uniform()):
-            method = BestGroupPath(AT_ONCE, allocation)
+            method = GroupOLS(AT_ONCE, allocation)
             plan = nn.plan(network(seed), method, KeepRatio(0.5), calibration=data(seed))
             sums.append(sum(group.certificates[0].value for group in plan.groups.values()))
         # Convex parts of paths are spent optimally; two groups may lose one unit's gain to rounding.
@@ -95,6 +95,17 @@ def test_the_better_path_is_no_worse_than_either():
             for search in (BestGroupPath, GroupOLS, GroupOBS)
         ]
         assert values[0] <= min(values[1:]) * (1.0 + 1e-9)
+
+
+def test_groups_that_compete_keep_as_many_units_as_with_forward_paths_and_lose_no_more():
+    for seed in range(3):
+        both, forward = (
+            nn.plan(network(seed), search(AT_ONCE), KeepRatio(0.4), calibration=data(seed)).groups
+            for search in (BestGroupPath, GroupOLS)
+        )
+        for name, group in forward.items():
+            assert both[name].kept == group.kept
+            assert both[name].certificates[0].value <= group.certificates[0].value * (1.0 + 1e-9)
 
 
 def test_units_that_add_nothing_go_first():
@@ -133,6 +144,59 @@ def test_windows_and_flattened_maps_are_chosen_as_whole_blocks():
     assert pruned.plan.kept == 6  # 5.5, rounded
     assert all(group.certificates[0].holds for group in pruned.plan.groups.values())
     assert pruned.model(batches[0]).shape == (30, 3)
+
+
+@pytest.mark.parametrize("search", [GroupOLS, GroupOBS, BestGroupPath])
+@pytest.mark.parametrize("allocation", [Uniform(), Global()])
+def test_where_nothing_is_to_be_removed_no_data_are_looked_at(search, allocation):
+    class Once:
+        """Data that may be read for the trace of the network, and not again."""
+
+        reads = 0
+
+        def __iter__(self):
+            self.reads += 1
+            return iter(data(0))
+
+    batches, looks = Once(), Once()
+    list(batches)
+    nn.plan(network(0), nn.neurons.FilterNorm(), KeepRatio(1.0), calibration=looks)
+    batches.reads = 0
+    plan = nn.plan(network(0), search(allocation=allocation), KeepRatio(1.0), calibration=batches)
+    assert batches.reads == looks.reads
+    assert plan.kept == 18
+    assert not plan.updates
+    certificates = [group.certificates[0] for group in plan.groups.values()]
+    assert [certificate.value for certificate in certificates] == [0.0, 0.0]
+    assert all("no unit" in certificate.statement for certificate in certificates)
+
+
+def test_a_group_that_keeps_all_its_units_costs_the_others_nothing():
+    alone, both = (
+        nn.plan(network(0), GroupOLS(AT_ONCE), PerLayer(budget), calibration=data(0))
+        for budget in ({"0": KeepRatio(0.5)}, {"0": KeepRatio(0.5), "2": KeepRatio(1.0)})
+    )
+    torch.testing.assert_close(alone.groups["0"].keep, both.groups["0"].keep)
+    assert both.groups["2"].keep.all()
+    assert both.groups["2"].certificates[0].value == 0.0
+    torch.testing.assert_close(alone.updates["2.weight"], both.updates["2.weight"], rtol=0, atol=0)
+
+
+def test_certificates_say_how_many_vectors_they_are_about():
+    torch.manual_seed(4)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), torch.nn.ReLU(), torch.nn.Conv2d(6, 5, 3)).double()
+    batches = [torch.randn(10, 1, 8, 8, dtype=torch.float64)] * 2  # 16 patches an image
+    for patches, used in ((16, 320), (5, 64)):  # every fifth is used
+        for method in (
+            GroupOLS(Reconstruction(sequential=False, patches=patches)),
+            nn.neurons.GreedyForward(patches=patches),
+            nn.neurons.ThiNet(patches=patches),
+        ):
+            plan = nn.plan(model, method, PerLayer({"0": KeepRatio(0.5)}), calibration=batches)
+            certificate = plan.groups["0"].certificates[0]
+            assert (certificate.details["vectors"], certificate.details["vectors seen"]) == (used, 320)
+            words = "on all 320" if used == 320 else f"on {used} sampled ones of the 320"
+            assert words in certificate.statement
 
 
 def test_both_consumers_of_a_stream_count():

@@ -14,7 +14,7 @@ from nn.budgets import Dense, Share
 from nn.calibration import Calibration, split_batch
 from nn.layers import EdgeLayer
 from nn.neurons import Ball, Drawing, MeasuredBall, MeasuredEllipsoid, NormBounded, TopScores
-from nn.neurons.inputs import InputSample
+from nn.neurons.input_samples import InputSample
 from nn.neurons.norm_bounded import ERROR_OF
 from nn.neurons.points import Neurons, neurons_of
 from nn.units import find_groups

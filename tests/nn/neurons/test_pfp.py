@@ -156,7 +156,7 @@ def test_the_deterministic_variant_keeps_the_most_sensitive_units_unchanged():
 
 @pytest.mark.parametrize("sampler", [FixedSize(), Poisson(), IID(), Hybrid()], ids=repr)
 def test_without_reweighting_only_the_choice_is_left(sampler):
-    method = PFP(sampler, reweight=False)
+    method = PFP(sampler, reweighted=False)
     made = prune(perceptron(), method, KeepRatio(0.5), calibration=[DATA], rng=0).plan
     assert not made.updates
 

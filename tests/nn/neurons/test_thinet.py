@@ -73,7 +73,7 @@ def test_units_whose_contributions_cancel_are_removed_together():
 
 
 def test_without_rescaling_no_weight_changes():
-    assert not nn.plan(network(), ThiNet(rescale=False), KeepRatio(0.5), calibration=DATA).updates
+    assert not nn.plan(network(), ThiNet(reweighted=False), KeepRatio(0.5), calibration=DATA).updates
 
 
 @pytest.mark.parametrize("arguments", [{"ridge": 0.0}, {"patches": 0}])

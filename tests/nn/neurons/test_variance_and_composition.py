@@ -11,7 +11,16 @@ from torch import nn
 
 from nn import KeepRatio, PerLayer, prune
 from nn.budgets import Dense
-from nn.neurons import Drawing, MeasuredBall, NormBounded, TopScores, VarianceOptimal, composed_certificate
+from nn.neurons import (
+    Ball,
+    ConvexGeometry,
+    Drawing,
+    MeasuredBall,
+    NormBounded,
+    TopScores,
+    VarianceOptimal,
+    composed_certificate,
+)
 from nn.neurons.norm_bounded import ERROR_OF
 
 
@@ -83,3 +92,42 @@ def test_groups_that_stay_whole_need_no_certificate():
     budget = PerLayer({"0": KeepRatio(0.5), "2": Dense()})
     shrunk = prune(network, NormBounded(), budget, calibration=[x], rng=0)
     assert composed_certificate(network, shrunk.plan, [x]).value > 0.0
+
+
+def largest_patch(images: torch.Tensor) -> torch.Tensor:
+    """Norm of the largest patch of 3 by 3 of every image."""
+    return nn.functional.unfold(images, 3, padding=1).norm(dim=1).amax(1)[:, None, None, None]
+
+
+@pytest.mark.parametrize("drawing", [Drawing(), Drawing(TopScores())], ids=["drawn", "top"])
+def test_largest_change_holds_behind_max_pooling_for_the_worst_input(drawing: Drawing):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 2, 2, bias=False)
+    )
+    network = network.double().eval().requires_grad_(False)
+    seed = torch.randn(4, 1, 6, 6, dtype=torch.float64)
+    method = NormBounded(Ball(1.0), drawing)
+    shrunk = prune(network, method, KeepRatio(0.7), calibration=[seed], rng=0)
+    (certificate,) = shrunk.plan.groups["0"].certificates
+    assert certificate.name == "largest change"
+    assert any("max-pooling" in note for note in shrunk.plan.notes) == (
+        not isinstance(drawing.sampler, TopScores)
+    )
+    images = seed.clone().requires_grad_(True)
+    climbed = torch.zeros(())
+    for _ in range(60):
+        inside = images / largest_patch(images).clamp(min=1.0)
+        change = (shrunk.model(inside) - network(inside)).abs().amax(dim=(1, 2, 3))
+        climbed = torch.maximum(climbed, change.max().detach())
+        (gradient,) = torch.autograd.grad(change.sum(), images)
+        images = (images + 0.5 * gradient / gradient.norm()).detach().requires_grad_(True)
+    assert 0.0 < float(climbed) <= certificate.value
+    assert float(climbed) <= composed_certificate(network, shrunk.plan, [seed]).value
+
+
+def test_shares_of_sums_are_not_claimed_behind_max_pooling():
+    network = nn.Sequential(nn.Conv2d(1, 40, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(40, 2, 2)).eval()
+    plan = prune(network, ConvexGeometry(), KeepRatio(0.5), calibration=[torch.rand(4, 1, 6, 6)], rng=0).plan
+    assert not plan.groups["0"].certificates
+    assert any("nothing is claimed: max-pooling" in note for note in plan.notes)

@@ -13,7 +13,7 @@ import torch
 from torch.nn import Linear, ReLU, Sequential
 
 import nn
-from nn.neurons import FilterNorm, RandomUnits
+from nn.neurons import Ball, FilterNorm, NormBounded, RandomUnits
 from nn.units import UnitDecision, UnitPlan, UnitProblem
 
 VECTORS = torch.rand(6, 8, generator=torch.Generator().manual_seed(0))
@@ -290,3 +290,24 @@ def test_seed_decides_and_the_global_state_does_not():
     np.random.default_rng(5)
     assert kept(0) == one
     assert any(kept(seed) != one for seed in range(1, 5))
+
+
+def test_planning_writes_into_no_parameter_of_the_network():
+    network = chain()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    shrunk = nn.prune(network, NormBounded(Ball(1.0)), nn.KeepRatio(0.5), calibration=[VECTORS], rng=0)
+    with torch.no_grad():
+        for parameter in shrunk.model.parameters():  # nor does what comes out share its memory
+            parameter.fill_(7.0)
+        shrunk.plan.masked(network)[0].weight.fill_(7.0)
+        shrunk.plan.updated(network)[2].weight.fill_(7.0)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(bool((value == 7.0).any()) for value in shrunk.plan.updates.values())
+
+
+def test_what_stays_whole_is_a_copy_and_stays_tied():
+    tied = Wired(lambda net, x: net.c(net.b(net.a(x).relu())), a=Linear(8, 6), b=Linear(6, 2), c=Linear(2, 2))
+    tied.c.weight = tied.c.extra = torch.nn.Parameter(torch.eye(2))
+    smaller = nn.prune(tied, FilterNorm(), nn.PerLayer({"a": nn.KeepCount(3)}), calibration=[VECTORS]).model
+    assert smaller.c.weight is smaller.c.extra
+    assert smaller.c.weight.data_ptr() != tied.c.weight.data_ptr()
