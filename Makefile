@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # The main job needs less than the tests do, so it is set up with less.
 RUN_EXTRAS := nn,proofs
-ALL_EXTRAS := nn,proofs,dask,plots,docs,dev
+ALL_EXTRAS := nn,proofs,frames,files,cli,dask,plots,docs,dev
 # PyTorch is left out: old wheels of it bring CUDA libraries of gigabytes, and the engine has to
 # work without it in any case.
 LOWEST_EXTRAS := proofs,test

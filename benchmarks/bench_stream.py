@@ -48,7 +48,8 @@ def make(stream):
             gram += points.T @ points
     return gram
 def new():
-    return MergeReduce(SensitivityReducer(LeastSquares(), FixedSize()), NodeSize(5000), block=20_000, rng=0)
+    reducer = SensitivityReducer(LeastSquares(), FixedSize(), calibration=None)
+    return MergeReduce(reducer, NodeSize(5000), block=20_000, rng=0)
 warm = new()
 warm.push(WeightedSet(np.random.default_rng(1).standard_normal((40_000, d))))
 stream = None if kind == "reading" else new()

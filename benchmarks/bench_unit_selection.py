@@ -6,9 +6,9 @@ Time: planning VGG-16-BN with half of its channels, 512 images of 32 by 32 pixel
 one forward pass over these images; CPU seconds of one thread, the pass timed once before and twice after
 every method, and the median of a run taken. Weights are random; normalisations have seen one batch. The
 whole of ``nn.plan`` counts, tracing and trying included, but not what is imported on its first call.
-Memory: the peak of a method's own work above the network, for the two layers of an MLP with 4096 inputs and
-11008 hidden neurons in single precision, over one such layer, in a fresh process. Only methods that look at no
-data take part; "whole" is all of ``nn.plan``, which works on copies.
+Memory: the peak of a method's own work above the network, for the two layers of an MLP with 4096 inputs
+and 11008 hidden neurons in single precision, over one such layer, in a fresh process. Only methods that
+look at no data take part; "whole" is all of ``nn.plan``, which works on copies.
 """
 
 from __future__ import annotations

@@ -30,9 +30,11 @@ from coresets.least_squares import LeastSquares
 from coresets.linf import linf_coreset, peeling_sensitivities
 from coresets.recombination import CaratheodoryStream, ExactLeastSquares, caratheodory
 from coresets.reduction import CertifyingLoss, Loss, Reducer, SensitivityReducer
+from coresets.ridge import RidgeCoreset, RidgeRegression
 from coresets.samplers import IID, FixedSize, Hybrid, Poisson, Sampler, Top
 from coresets.sampling import Draw, sample_fixed_size, sample_hybrid, sample_iid, sample_poisson, sample_top
 from coresets.sensitivity import Sensitivities, leverage_scores, lewis_weights, uniform_sensitivities
+from coresets.uniform import UniformReducer
 from coresets.weighted_set import Coreset, WeightedSet
 
 __all__ = [
@@ -64,6 +66,8 @@ __all__ = [
     "Quantifier",
     "ReLUSum",
     "Reducer",
+    "RidgeCoreset",
+    "RidgeRegression",
     "Sampler",
     "SamplingGuarantee",
     "Scheme",
@@ -72,6 +76,7 @@ __all__ = [
     "SolverError",
     "Status",
     "Top",
+    "UniformReducer",
     "WeightedSet",
     "__version__",
     "caratheodory",

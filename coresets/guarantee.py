@@ -44,6 +44,7 @@ class Scheme(Enum):
     FIXED_SIZE = "dependent rounding to a fixed size (pivotal sampling)"
     HYBRID = "sure inclusion of the top, draws with replacement from the rest"
     TOP = "deterministic choice of the top"
+    HALVING = "self-balancing halving in classes of sensitivity"
 
 
 class Quantifier(Enum):

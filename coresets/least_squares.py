@@ -15,6 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from coresets._validate import beside
+from coresets.calibration.moments import Moments, Polynomials, directions
 from coresets.certificate import Certificate
 from coresets.errors import AssumptionError
 from coresets.guarantee import Claim, Scheme
@@ -26,6 +27,9 @@ from coresets.weighted_set import Coreset, WeightedSet, to_host
 __all__ = ["LeastSquares", "embedding_extremes"]
 
 Array = Any
+
+
+_COORDINATES = 1e-10  # up to which computed coordinates make the Gram matrix the identity
 
 
 class Extremes(NamedTuple):
@@ -107,6 +111,27 @@ class LeastSquares:
         # rounding the total down by less than one half recovers an upper bound on the rank.
         rank = min(columns, max(1, int(np.floor(sensitivities.total + 0.5))))
         return Claim(guarantee, SubspaceClass(sensitivities.total, rank))
+
+    def moments(self, data: WeightedSet, sensitivities: Sensitivities) -> Polynomials:
+        """Entries of the Gram matrix of the residual rows, and the total of the sensitivities.
+
+        A coreset that keeps them answers every query exactly, up to rounding.
+        """
+        xp = array_namespace(data.points)
+        # The root of the measure, so that s u u^T is w p p^T.
+        root = xp.sqrt(sensitivities.values)
+        rows = directions(residual_rows(data, intercept=self.intercept), xp.sqrt(data.weights), root)
+        return Polynomials(rows, sensitivities.values, degrees=(2,))
+
+    def calibrated_epsilon(self, moments: Moments, residual: float) -> float | None:
+        """Largest relative error at any coefficients when the Gram matrix is kept up to a residual.
+
+        In coordinates in which the Gram matrix is the identity, the norm of its error is at most that of its
+        entries, those off the diagonal taken twice.
+        """
+        if not isinstance(moments, Polynomials) or 2 not in moments.degrees:
+            return None
+        return float(np.sqrt(2.0) * residual) + _COORDINATES
 
     def certify(self, data: WeightedSet, coreset: Coreset) -> tuple[Certificate, ...]:
         """The exact relative error of this coreset, over all coefficients.

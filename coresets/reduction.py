@@ -8,7 +8,7 @@ on the sensitivities, and the theorem that turns them into a size for a given sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from array_api_compat import array_namespace, device
@@ -16,15 +16,27 @@ from array_api_compat import array_namespace, device
 from coresets._random import Rng, resolve_rng
 from coresets._validate import check_integer, check_open_unit
 from coresets.accuracy import Accuracy
+from coresets.calibration.calibrate import Automatic, Calibration, adjust
+from coresets.calibration.moments import CalibratedLoss, Moments
 from coresets.certificate import Certificate
 from coresets.guarantee import Claim, Scheme
 from coresets.samplers import Poisson, Sampler
 from coresets.sensitivity import Sensitivities
 from coresets.weighted_set import Coreset, WeightedSet
 
-__all__ = ["CertifyingLoss", "Loss", "Reducer", "SensitivityReducer"]
+__all__ = [
+    "CertifyingLoss",
+    "ClaimsWhenCalibrated",
+    "ComputedWhenCalibrated",
+    "Loss",
+    "Reducer",
+    "SensitivityReducer",
+]
 
 Array = Any
+
+# Share of epsilon left to the drawn weights, for calibrated requests by accuracy; halved from try to try.
+_DRAWN_SHARE = 0.75
 
 
 @runtime_checkable
@@ -53,6 +65,29 @@ class CertifyingLoss(Loss, Protocol):
 
     def certify(self, data: WeightedSet, coreset: Coreset) -> Sequence[Certificate]:
         """Evidence for one coreset of the data."""
+
+
+@runtime_checkable
+class ClaimsWhenCalibrated(CalibratedLoss, Protocol):
+    """A loss with a theorem of its own about calibrated weights."""
+
+    def calibrated_claim(self, claim: Claim, scheme: Scheme, *, change: float, drift: float) -> Claim | None:
+        """The theorem, or None where there is none; ``claim`` is that of the drawn weights.
+
+        ``change`` is the largest relative change of a weight, ``drift`` the norm of the error of the moments
+        in coordinates in which the directions have sum s u u^T = 1.
+        """
+
+
+@runtime_checkable
+class ComputedWhenCalibrated(CalibratedLoss, Protocol):
+    """A loss whose costs are combinations of its moments, so that no theorem about draws is needed."""
+
+    def calibrated_epsilon(self, moments: Moments, residual: float) -> float | None:
+        """Largest relative error at any query, None if these moments do not decide it.
+
+        ``residual`` is the Euclidean norm of the errors of all moments, over the total of the measure.
+        """
 
 
 class Reducer(Protocol):
@@ -90,11 +125,21 @@ class SensitivityReducer:
         for a size that keeps the total weight as well.
     delta : float
         Failure probability at which the accuracy of a coreset of given *size* is stated.
+    calibration : Automatic or Calibration or None
+        Whether weights are changed after the draw so that moments of the data are kept exactly (D6). By
+        default for requests by size, of losses that offer moments, with at least five points a moment.
+        Errors are smaller then, as a rule, but what is *stated* is larger: epsilon + eta (1 + epsilon), eta
+        the largest relative change of a weight; least squares, whose moments are all there is to them, state
+        what is left by rounding. None keeps the drawn weights, which the theorem is about;
+        the same seed gives the same points either way. ``Calibration()`` calibrates always, and draws more
+        points for a request by accuracy, so that what is stated is what was asked for.
+    certify : bool
+        Whether a loss that can be certified is, which may take longer than the draw.
 
     Raises
     ------
     TypeError
-        If the loss or the sampler lacks a method or is a class, or ``defensive`` is not a bool.
+        If the loss or the sampler lacks a method or is a class, or ``defensive`` or ``certify`` is no bool.
     ValueError
         If ``delta`` is not strictly between 0 and 1.
     AssumptionError
@@ -119,6 +164,8 @@ class SensitivityReducer:
     sampler: Sampler = Poisson()
     defensive: bool = False
     delta: float = 0.05
+    calibration: Automatic | Calibration | None = Automatic()
+    certify: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.loss, Loss):
@@ -135,7 +182,17 @@ class SensitivityReducer:
             )
         if not isinstance(self.defensive, bool):
             raise TypeError(f"defensive = {self.defensive!r}; pass True or False")
+        if not isinstance(self.certify, bool):
+            raise TypeError(f"certify = {self.certify!r}; pass True or False")
         object.__setattr__(self, "delta", check_open_unit(self.delta, "delta"))
+        if not (self.calibration is None or isinstance(self.calibration, (Automatic, Calibration))):
+            raise TypeError(f"calibration = {self.calibration!r}; pass Automatic(), Calibration(...) or None")
+        if isinstance(self.calibration, Calibration) and not isinstance(self.loss, CalibratedLoss):
+            raise TypeError(f"loss = {self.loss!r} has no method moments, by which it could be calibrated")
+
+    def without_certificates(self) -> SensitivityReducer:
+        """The same, leaving out what the loss certifies; streams ask for it inside their trees."""
+        return replace(self, certify=False)
 
     def claim(self, data: WeightedSet, sensitivities: Sensitivities | None = None) -> Claim:
         """Theorem and parameters that apply to the data, for asking about sizes beforehand.
@@ -219,24 +276,91 @@ class SensitivityReducer:
         claim = self.claim(data, bounds)
         if size is None:
             assert accuracy is not None  # exactly one is given
-            try:
-                size = claim.size(accuracy)
-            except OverflowError:  # more than any data have
-                size = data.n
+            if isinstance(self.calibration, Calibration):
+                return self._calibrated_to(data, bounds, claim, accuracy, generator)
+            size = _size_or(claim, accuracy, data.n)
         if size >= data.n:
             return self._everything(data, size)
+        by_size = accuracy is None
         if accuracy is None:
             # Nothing is random about a choice of the top, so nothing can fail.
             delta = 0.0 if self.sampler.scheme is Scheme.TOP else self.delta
             accuracy = claim.accuracy(size, delta)
-        draw = self.sampler.draw(bounds.values, size, generator)
-        coreset = Coreset(
+        coreset = self._drawn(data, bounds, size, accuracy, generator)
+        policy = self._policy(size) if by_size else None
+        if policy is not None and coreset.support_size:
+            coreset = self._calibrated(data, bounds, claim, coreset, policy)
+        return self._with_certificates(data, coreset, bounds.certificates)
+
+    def _drawn(
+        self, data: WeightedSet, bounds: Sensitivities, size: int, accuracy: Accuracy, rng: Any
+    ) -> Coreset:
+        draw = self.sampler.draw(bounds.values, size, rng)
+        return Coreset(
             indices=draw.indices,
             weights=array_namespace(data.weights).take(data.weights, draw.indices) * draw.kept_weights,
             size=size,
             accuracy=accuracy,
         )
-        return self._with_certificates(data, coreset, bounds.certificates)
+
+    def _policy(self, size: int) -> Calibration | None:
+        """How a coreset of a given size is calibrated, if at all; too few points are found out later."""
+        if isinstance(self.calibration, Calibration) or self.calibration is None:
+            return self.calibration
+        random = self.sampler.scheme is not Scheme.TOP
+        return Calibration() if random and isinstance(self.loss, CalibratedLoss) else None
+
+    def _calibrated(
+        self, data: WeightedSet, bounds: Sensitivities, claim: Claim, coreset: Coreset, policy: Calibration
+    ) -> Coreset:
+        """Calibrated weights, with the accuracy that is proved for them."""
+        moments = policy.moments(self.loss, data, bounds)
+        if isinstance(self.calibration, Automatic) and not self.calibration.applies(moments, coreset.size):
+            return coreset
+        found = adjust(data, coreset, moments, policy.bounds, policy.otherwise)
+        if isinstance(self.loss, ComputedWhenCalibrated):
+            computed = self.loss.calibrated_epsilon(moments, found.residual)
+            if computed is not None:
+                return replace(found.coreset, accuracy=Accuracy(computed, 0.0))
+        better = None
+        if isinstance(self.loss, ClaimsWhenCalibrated):
+            drift = found.residual * bounds.total**0.5
+            scheme = self.sampler.scheme
+            better = self.loss.calibrated_claim(claim, scheme, change=found.change, drift=drift)
+        delta = coreset.accuracy.delta
+        if better is None or not 0.0 < delta < 1.0:
+            return found.coreset
+        # Fixed before anything is drawn: choosing the smaller of two bounds afterwards would cost a delta.
+        return replace(found.coreset, accuracy=better.accuracy(coreset.size, delta))
+
+    def _calibrated_to(
+        self, data: WeightedSet, bounds: Sensitivities, claim: Claim, wanted: Accuracy, rng: Any
+    ) -> Coreset:
+        """Draw and calibrate until the accuracy that can be stated is the one asked for.
+
+        How much calibration changes weights is seen afterwards. A further try has half the failure
+        probability, so that all of them together have the one asked for, and four times the points.
+        """
+        policy = self.calibration
+        assert isinstance(policy, Calibration)
+        first = claim
+        if isinstance(self.loss, ClaimsWhenCalibrated):
+            scheme = self.sampler.scheme
+            first = self.loss.calibrated_claim(claim, scheme, change=0.0, drift=0.0) or claim
+        share, delta = _DRAWN_SHARE, 0.5 * wanted.delta
+        while True:
+            size = _size_or(first, Accuracy(share * wanted.epsilon, delta), data.n)
+            if size >= data.n:
+                return self._everything(data, size)
+            drawn = self._drawn(data, bounds, size, claim.accuracy(size, delta), rng)
+            if drawn.support_size:
+                coreset = self._calibrated(data, bounds, claim, drawn, policy)
+                if coreset.accuracy.epsilon <= wanted.epsilon:
+                    # All tries together fail with the probability asked for; what was computed never does.
+                    failing = wanted.delta if coreset.accuracy.delta > 0.0 else 0.0
+                    coreset = replace(coreset, accuracy=Accuracy(coreset.accuracy.epsilon, failing))
+                    return self._with_certificates(data, coreset, bounds.certificates)
+            share, delta = 0.5 * share, 0.5 * delta
 
     def _everything(self, data: WeightedSet, size: int) -> Coreset:
         """All points with their own weights: the only exact coreset that needs no computation."""
@@ -252,12 +376,14 @@ class SensitivityReducer:
     def _with_certificates(
         self, data: WeightedSet, coreset: Coreset, evidence: tuple[Certificate, ...]
     ) -> Coreset:
-        if isinstance(self.loss, CertifyingLoss):
+        if self.certify and isinstance(self.loss, CertifyingLoss):
             evidence = (*evidence, *self.loss.certify(data, coreset))
-        return Coreset(
-            indices=coreset.indices,
-            weights=coreset.weights,
-            size=coreset.size,
-            accuracy=coreset.accuracy,
-            certificates=evidence,
-        )
+        return replace(coreset, certificates=(*evidence, *coreset.certificates))
+
+
+def _size_or(claim: Claim, accuracy: Accuracy, most: int) -> int:
+    """Size for an accuracy, ``most`` if it is more than any data have."""
+    try:
+        return claim.size(accuracy)
+    except OverflowError:
+        return most

@@ -7,6 +7,20 @@
 from __future__ import annotations
 
 from coresets.guarantee import Guarantee
+from coresets.guarantees.calibration import (
+    AverageCaseError,
+    CalibratedClass,
+    CalibratedPoisson,
+    FirstMomentClass,
+    FirstMomentReLU,
+)
+from coresets.guarantees.clustering import (
+    ClusterAllQueries,
+    ClusterOptimumBelow,
+    ClusterSensitivity,
+    KCentresClass,
+    LightweightAllQueries,
+)
 from coresets.guarantees.deterministic import LeverageSensitivity, LewisSensitivity
 from coresets.guarantees.finite import (
     DefensiveMixing,
@@ -27,6 +41,22 @@ from coresets.guarantees.geometry import (
     SpreadingStart,
     SymmetricRounding,
 )
+from coresets.guarantees.halving import HalvingAllQueries, HalvingFinite, SelfBalancingWalk
+from coresets.guarantees.halving_classes import (
+    FeatureBound,
+    HalvingClass,
+    HalvingStreamClass,
+    HalvingSubspaceClass,
+)
+from coresets.guarantees.halving_streams import HalvingStream
+from coresets.guarantees.logistic import (
+    LogisticClass,
+    LogisticComplexityIID,
+    LogisticComplexityPoisson,
+    LogisticDuality,
+    LogisticNormIID,
+    LogisticNormPoisson,
+)
 from coresets.guarantees.matrix import MatrixChernoff
 from coresets.guarantees.maxima import LInfFactor, OneSidedFactor, PeelingSensitivity, VacuousSensitivity
 from coresets.guarantees.neurons import (
@@ -44,6 +74,7 @@ from coresets.guarantees.parameters import (
     SubspaceClass,
     VCClass,
 )
+from coresets.guarantees.ridge import RidgeClass, RidgeLeverage, RidgeMatrixChernoff
 from coresets.guarantees.streams import MergeAndReduce, StreamClass, StreamVariance
 from coresets.guarantees.svm import (
     DualityGap,
@@ -63,19 +94,34 @@ __all__ = [
     "VCIID",
     "AddOnlyAscent",
     "AffineRounding",
+    "AverageCaseError",
     "BalancedClass",
     "BalancedReLUIID",
     "BalancedReLUPoisson",
+    "CalibratedClass",
+    "CalibratedPoisson",
     "CaratheodoryTheorem",
+    "ClusterAllQueries",
+    "ClusterOptimumBelow",
+    "ClusterSensitivity",
     "DefensiveMixing",
     "DesignReduction",
     "DualityGap",
+    "FeatureBound",
     "FiniteClass",
     "FiniteFixedSize",
     "FiniteHybrid",
     "FiniteIID",
     "FinitePoisson",
     "FiniteRelativeEntropy",
+    "FirstMomentClass",
+    "FirstMomentReLU",
+    "HalvingAllQueries",
+    "HalvingClass",
+    "HalvingFinite",
+    "HalvingStream",
+    "HalvingStreamClass",
+    "HalvingSubspaceClass",
     "HingeAllQueries",
     "HingeClass",
     "HingeClusterSensitivity",
@@ -86,18 +132,30 @@ __all__ = [
     "HomogeneousClass",
     "HomogeneousIID",
     "HomogeneousPoisson",
+    "KCentresClass",
     "LInfFactor",
     "LeverageIteration",
     "LeverageSensitivity",
     "LewisSensitivity",
+    "LightweightAllQueries",
     "LipschitzClass",
     "LipschitzIID",
     "LipschitzPoisson",
+    "LogisticClass",
+    "LogisticComplexityIID",
+    "LogisticComplexityPoisson",
+    "LogisticDuality",
+    "LogisticNormIID",
+    "LogisticNormPoisson",
     "MatrixChernoff",
     "MergeAndReduce",
     "OneSidedFactor",
     "PeelingSensitivity",
+    "RidgeClass",
+    "RidgeLeverage",
+    "RidgeMatrixChernoff",
     "SafeElimination",
+    "SelfBalancingWalk",
     "SensitivityProfile",
     "SpreadingStart",
     "StreamClass",
@@ -142,6 +200,13 @@ GUARANTEES: tuple[Guarantee, ...] = (
     VacuousSensitivity(),
     MergeAndReduce(),
     StreamVariance(),
+    SelfBalancingWalk(),
+    HalvingFinite(),
+    HalvingAllQueries(),
+    HalvingStream(),
+    FirstMomentReLU(),
+    CalibratedPoisson(),
+    AverageCaseError(),
     HingeClusterSensitivity(),
     HingeAllQueries(),
     HingeNormIID(),
@@ -149,4 +214,15 @@ GUARANTEES: tuple[Guarantee, ...] = (
     HingeLowerBound(),
     TrainingOnCoreset(),
     DualityGap(),
+    LogisticNormIID(),
+    LogisticNormPoisson(),
+    LogisticComplexityIID(),
+    LogisticComplexityPoisson(),
+    LogisticDuality(),
+    RidgeLeverage(),
+    RidgeMatrixChernoff(),
+    ClusterSensitivity(),
+    ClusterOptimumBelow(),
+    ClusterAllQueries(),
+    LightweightAllQueries(),
 )

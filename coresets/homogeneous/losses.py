@@ -22,12 +22,15 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 from array_api_compat import array_namespace, device
 
 from coresets._validate import as_floating, beside, check_finite, check_real
+from coresets.calibration.moments import Polynomials, directions
 from coresets.errors import AssumptionError
 from coresets.guarantee import Claim, SamplingGuarantee, Scheme
 from coresets.guarantees import (
     BalancedClass,
     BalancedReLUIID,
     BalancedReLUPoisson,
+    FirstMomentClass,
+    FirstMomentReLU,
     HomogeneousClass,
     HomogeneousIID,
     HomogeneousPoisson,
@@ -69,6 +72,12 @@ def _images(data: WeightedSet, query: Any) -> Array:
     return data.points @ query
 
 
+def _first_moments(data: WeightedSet, sensitivities: Sensitivities) -> Polynomials:
+    """The constant and w p/s, whose moments are the total of the sensitivities and the sum of w p."""
+    values = sensitivities.values
+    return Polynomials(directions(data.points, data.weights, values), values)
+
+
 def _covering(theorems: dict[Scheme, Theorem], scheme: Scheme, sums: str) -> Theorem:
     """The theorem that covers the scheme."""
     if scheme not in theorems:
@@ -88,8 +97,8 @@ class AbsoluteSum:
     >>> from coresets import SensitivityReducer, WeightedSet
     >>> from coresets.homogeneous import AbsoluteSum
     >>> data = WeightedSet(np.random.default_rng(0).standard_normal((50000, 3)))
-    >>> coreset = SensitivityReducer(AbsoluteSum()).reduce(data, size=5000, rng=0)
-    >>> round(coreset.accuracy.epsilon, 2)
+    >>> reducer = SensitivityReducer(AbsoluteSum(), calibration=None)
+    >>> round(reducer.reduce(data, size=5000, rng=0).accuracy.epsilon, 2)
     0.16
     """
 
@@ -108,6 +117,10 @@ class AbsoluteSum:
             sensitivities.total, range_ratio=HomogeneousClass.range_of(1.0, 1.0, signed=False)
         )
         return Claim(_covering(_HOMOGENEOUS, scheme, "sums of |p.x|"), parameters)
+
+    def moments(self, data: WeightedSet, sensitivities: Sensitivities) -> Polynomials:
+        """First moments sum w p, and the total of the sensitivities."""
+        return _first_moments(data, sensitivities)
 
 
 @dataclass(frozen=True)
@@ -161,6 +174,30 @@ class ReLUSum:
             kappa = relu_balance(data.points, data.weights).kappa
         # The theorem counts in Lewis weights, tau = kappa / 2 times these bounds, mixing included.
         return Claim(theorem, BalancedClass(max(1.0, 0.5 * kappa * sensitivities.total), kappa))
+
+    def moments(self, data: WeightedSet, sensitivities: Sensitivities) -> Polynomials:
+        """First moments sum w p, which make the error half that of |p.x|, and the total sensitivity."""
+        return _first_moments(data, sensitivities)
+
+    def calibrated_claim(self, claim: Claim, scheme: Scheme, *, change: float, drift: float) -> Claim | None:
+        """D4, where it is proved: for Poisson sampling.
+
+        Parameters
+        ----------
+        claim : Claim
+            That of the drawn weights.
+        scheme : Scheme
+            How they were drawn.
+        change : float
+            Largest relative change of a weight.
+        drift : float
+            Norm of the error of the moments in coordinates in which sum s u u^T = 1.
+        """
+        parameters = claim.parameters
+        if scheme is not Scheme.POISSON or not isinstance(parameters, BalancedClass):
+            return None
+        first = FirstMomentClass(parameters.total_sensitivity, parameters.kappa, change, drift)
+        return Claim(FirstMomentReLU(), first)
 
 
 @runtime_checkable
@@ -313,6 +350,10 @@ class HomogeneousSum:
         spread = HomogeneousClass.range_of(1.0, -self.link.slope, signed=not bool(xp.all(one_sign)))
         parameters = HomogeneousClass(sensitivities.total, outputs=self.output_count + 1, range_ratio=spread)
         return Claim(_covering(_HOMOGENEOUS, scheme, "the outputs of a layer"), parameters)
+
+    def moments(self, data: WeightedSet, sensitivities: Sensitivities) -> Polynomials:
+        """First moments of the masses, sum w p, and the total of the sensitivities."""
+        return _first_moments(data, sensitivities)
 
     def _activations(self, data: WeightedSet, query: Any) -> Array:
         images = _images(data, query)

@@ -1,4 +1,4 @@
-"""How much each reduction of a stream may keep, or lose."""
+"""How much each reduction of a stream may keep, or lose (MR; for unbiased draws also MR-V)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 from coresets._validate import check_epsilon, check_integer, check_open_unit
 from coresets.accuracy import Accuracy
 from coresets.guarantees.streams import MergeAndReduce
+from coresets.reduction import Reducer
 
-__all__ = ["Budget", "KnownLength", "NodeSize", "UnknownLength"]
+__all__ = ["Budget", "KnownLength", "NodeSize", "TreeLaw", "UnknownLength"]
 
 
 @runtime_checkable
@@ -19,6 +20,28 @@ class Budget(Protocol):
 
     def of(self, *, level: int, reduction: int, shard: int, block: int) -> Mapping[str, Any]:
         """For the reduction of a shard with this number, from 1, that makes a node of a level, from 1."""
+
+
+@runtime_checkable
+class TreeLaw(Budget, Protocol):
+    """A budget with a theorem about the whole tree, which takes the place of adding up accuracies (MR)."""
+
+    @property
+    def rows(self) -> int:
+        """Rows that will be pushed at most; one more is refused."""
+        ...
+
+    def prepare(self, reducer: Reducer) -> Reducer:
+        """The reducer as the theorem needs it; an infinite epsilon of one of its coresets voids the promise.
+
+        Raises
+        ------
+        AssumptionError
+            If the theorem does not cover the reducer.
+        """
+
+    def promise(self, levels: int, blocks: int) -> Accuracy:
+        """Accuracy of a stream of so many levels and blocks, at one time fixed before the draws."""
 
 
 @dataclass(frozen=True, slots=True)

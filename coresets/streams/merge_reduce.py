@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -28,8 +29,8 @@ from coresets.reduction import Reducer
 from coresets.streams._identity import description, entropy
 from coresets.streams._nodes import Arrived, Node, Rows, joined
 from coresets.streams._state import State
-from coresets.streams.budgets import Budget, KnownLength
-from coresets.streams.reducers import PartReducer, has_additive_error
+from coresets.streams.budgets import Budget, KnownLength, TreeLaw
+from coresets.streams.reducers import PartReducer, bare, has_additive_error
 from coresets.streams.results import Ledger, StreamCoreset
 from coresets.weighted_set import WeightedSet, to_host
 
@@ -46,7 +47,8 @@ class MergeReduce:
     reducer : Reducer
         Reduces blocks and merged nodes; a :class:`PartReducer` is first asked for the part's reducer.
     budget : Budget
-        :class:`NodeSize`, :class:`KnownLength` or :class:`UnknownLength`.
+        :class:`NodeSize`, :class:`KnownLength` or :class:`UnknownLength`; or a :class:`TreeLaw`, such as
+        :class:`~coresets.halving.HalvedNodes`, whose theorem the ledger then states.
     block : int
         Rows of a block, at least 2.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator
@@ -60,7 +62,7 @@ class MergeReduce:
         If an argument is of another kind.
     AssumptionError
         If the reducer's errors are relative to something else than the cost itself, and an accuracy is
-        to be divided: they do not add up over a tree.
+        to be divided: they do not add up over a tree. If the budget's theorem does not cover the reducer.
 
     Notes
     -----
@@ -98,6 +100,8 @@ class MergeReduce:
             )
         self._reducer = reducer
         self._budget = budget
+        self._law = budget if isinstance(budget, TreeLaw) else None
+        self._prepared = reducer if self._law is None else self._law.prepare(reducer)
         self._block = check_integer(block, "block", at_least=2)
         self._shard = check_integer(shard, "shard", at_least=0)
         self._entropy = entropy(rng)
@@ -114,12 +118,19 @@ class MergeReduce:
         state = self._state
         nodes = [state.nodes[level] for level in sorted(state.nodes, reverse=True)]
         return Ledger(
-            Accuracy.union([node.accuracy for node in nodes]),
+            self._accuracy(nodes),
             state.rows,
             math.fsum([node.mass for node in nodes] + [w for rows in state.waiting for w in rows.weights]),
             state.reductions,
             tuple((node.level, node.rows.count, node.accuracy) for node in nodes),
         )
+
+    def _accuracy(self, nodes: Sequence[Node]) -> Accuracy:
+        """Of the union of the nodes, by the theorem of the budget, or else by adding up."""
+        union = Accuracy.union([node.accuracy for node in nodes])
+        if self._law is None or not nodes or union.epsilon == math.inf:
+            return union
+        return self._law.promise(nodes[0].level, sum(2 ** (node.level - 1) for node in nodes))
 
     def push(self, data: WeightedSet) -> None:
         """Add rows.
@@ -291,7 +302,7 @@ class MergeReduce:
         }
 
     def _check_length(self, rows: int) -> None:
-        if isinstance(self._budget, KnownLength) and rows > self._budget.rows:
+        if isinstance(self._budget, (KnownLength, TreeLaw)) and rows > self._budget.rows:
             raise ValueError(
                 f"{rows:,} rows are pushed, and {self._budget!r} was told of fewer; "
                 "use UnknownLength, or give a larger bound"
@@ -325,7 +336,8 @@ class MergeReduce:
         state.reductions += 1
         state.numbered += 1
         asked = self._budget.of(level=level, reduction=state.numbered, shard=self._shard, block=self._block)
-        reducer = self._reducer.for_part(mass) if isinstance(self._reducer, PartReducer) else self._reducer
+        prepared = self._prepared
+        reducer = bare(prepared.for_part(mass) if isinstance(prepared, PartReducer) else prepared)
         # A level and its first block name a reduction: no other one has both.
         seed = np.random.SeedSequence(self._entropy, spawn_key=(level, *place))
         coreset = reducer.reduce(rows.data(), **asked, rng=np.random.default_rng(seed))
@@ -336,8 +348,15 @@ class MergeReduce:
                 f"the reduction into level {level} kept nothing of {rows.count} rows; ask for more points, "
                 "or draw with FixedSize()"
             )
-        spent = coreset.accuracy
+        kept = rows.taken(to_host(coreset.indices), to_host(coreset.weights).astype(np.float64))
+        return Node(kept, level, place, mass, self._after(before, coreset.accuracy, level))
+
+    def _after(self, before: Accuracy, spent: Accuracy, level: int) -> Accuracy:
+        """Accuracy of a node from that of its input and that of the reduction."""
+        if self._law is not None:
+            if math.inf in (before.epsilon, spent.epsilon):  # what one reduction withdraws is withdrawn
+                return Accuracy(math.inf, self._law.promise(level, 2 ** (level - 1)).delta)
+            return self._law.promise(level, 2 ** (level - 1))
         if self._additive and not spent.is_exact:
             spent = Accuracy(math.inf, spent.delta)
-        kept = rows.taken(to_host(coreset.indices), to_host(coreset.weights).astype(np.float64))
-        return Node(kept, level, place, mass, before.then(spent))
+        return before.then(spent)

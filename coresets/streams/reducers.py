@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 
 from coresets.reduction import Reducer
 
-__all__ = ["PartReducer", "has_additive_error"]
+__all__ = ["BareReducer", "PartReducer", "bare", "has_additive_error"]
 
 
 @runtime_checkable
@@ -31,6 +31,19 @@ class PartReducer(Protocol):
 
     def for_part(self, mass: float) -> Reducer:
         """The reducer for a part of the data whose own weights added up to ``mass``."""
+
+
+@runtime_checkable
+class BareReducer(Protocol):
+    """A reducer that can leave out certificates, which a tree discards with all but its last coresets."""
+
+    def without_certificates(self) -> Reducer:
+        """The same reducer without them."""
+
+
+def bare(reducer: Reducer) -> Reducer:
+    """The reducer without certificates, if it can leave them out."""
+    return reducer.without_certificates() if isinstance(reducer, BareReducer) else reducer
 
 
 def has_additive_error(reducer: object) -> bool:

@@ -17,6 +17,7 @@ from coresets.svm.data import LabelledSet
 from coresets.svm.dual import DualSums, lower_bound, solver_free_bound
 from coresets.svm.kernels import RBF, Kernel, Linear, kernel_lower_bound
 from coresets.svm.objective import (
+    AverageSVMObjective,
     FreeIntercept,
     Intercept,
     LinearModel,
@@ -25,10 +26,11 @@ from coresets.svm.objective import (
     SVMObjective,
 )
 from coresets.svm.reducer import SVMCoreset, SVMFit
-from coresets.svm.training import pilot_lower_bound, train_svm
+from coresets.svm.training import pilot_lower_bound, train_pilot, train_svm
 
 __all__ = [
     "RBF",
+    "AverageSVMObjective",
     "ClusterBounds",
     "Clusters",
     "DualSums",
@@ -55,5 +57,6 @@ __all__ = [
     "published_sensitivities",
     "solver_free_bound",
     "svm_certificate",
+    "train_pilot",
     "train_svm",
 ]

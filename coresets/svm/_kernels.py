@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 
-__all__ = ["CHUNK", "assign", "band_gap", "cluster_shares", "norms", "scan", "scores", "slope"]
+__all__ = ["CHUNK", "assign", "band_gap", "cluster_shares", "norms", "pulls", "scan", "scores", "slope"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Array = Any
@@ -107,6 +107,22 @@ def norms(points: Array, out: Array) -> None:
             x = np.float64(points[i, j])
             total += x * x
         out[i] = np.sqrt(total)
+
+
+@_compiled
+def pulls(points: Array, signs: Array, weights: Array, w: Array, b: float, width: float, out: Array) -> None:
+    """Length of every point's pull on the model (w, b): weight * share * |(x, 1)|.
+
+    The share is 1 within the margin by width / 2 and falls linearly to 0 as far outside it.
+    """
+    for i in range(points.shape[0]):
+        image, square = b, 1.0
+        for j in range(points.shape[1]):
+            x = np.float64(points[i, j])
+            image += x * w[j]
+            square += x * x
+        share = min(1.0, max(0.0, 0.5 + (1.0 - signs[i] * image) / width))
+        out[i] = weights[i] * share * np.sqrt(square)
 
 
 @_compiled

@@ -12,11 +12,12 @@ from scipy.sparse.linalg import LinearOperator, cg
 from coresets.svm import _kernels as kernels
 from coresets.svm._rows import Pass, rows_of
 from coresets.svm.data import LabelledSet
+from coresets.svm.dual import DualSums
 from coresets.svm.objective import LinearModel, SVMObjective
 
-__all__ = ["Newton"]
+__all__ = ["DIRECT", "Newton"]
 
-_DIRECT = 1500  # columns from which systems are solved by conjugate gradients
+DIRECT = 1500  # columns from which systems are solved by conjugate gradients
 _LOOK = 50_000  # margins from which the width is chosen
 _WIDEST, _NARROWEST = 4.0, 1e-7
 _OWN = 0.3  # of the distance of the bounds is due to smoothing: time for a narrower band
@@ -53,6 +54,11 @@ class Newton:
     def value(self) -> float:
         """F at the model."""
         return self.objective.regulariser(self.model) + self.scan.hinges
+
+    @property
+    def sums(self) -> DualSums:
+        """Of the dual point that the band suggests."""
+        return DualSums.of(self.scan)
 
     @property
     def stalled(self) -> bool:
@@ -116,7 +122,7 @@ class Newton:
         d, intercept = self.data.d, self.objective.intercept
         price = 1.0 / intercept.scale**2 if intercept.scale > 0.0 else 0.0
         has_b = intercept.free or intercept.scale > 0.0
-        if d > _DIRECT:
+        if d > DIRECT:
             return _conjugate(self.data.points[chosen], curvature, gradient, price, has_b)
         hessian = rows_of(self.data.points).gram(chosen, curvature)
         hessian[np.arange(d), np.arange(d)] += 1.0

@@ -63,6 +63,9 @@ class Rows(Protocol):
     def norms(self) -> Floats:
         """Euclidean norms."""
 
+    def pulls(self, signs: Any, weights: Floats, w: Floats, b: float, width: float) -> Floats:
+        """Length of every point's pull on the model (w, b), smoothed across a band."""
+
     def gram(self, chosen: Any, weights: Floats) -> Floats:
         """Sum of weight (x, 1) (x, 1)^T over chosen rows, (d + 1, d + 1)."""
 
@@ -104,6 +107,12 @@ class DenseRows:
         """Compiled pass."""
         out = np.empty(self.points.shape[0])
         kernels.norms(self.points, out)
+        return out
+
+    def pulls(self, signs: Any, weights: Floats, w: Floats, b: float, width: float) -> Floats:
+        """Compiled pass."""
+        out = np.empty(self.points.shape[0])
+        kernels.pulls(self.points, signs, weights, w, b, width, out)
         return out
 
     def gram(self, chosen: Any, weights: Floats) -> Floats:
@@ -179,6 +188,12 @@ class BlockRows:
     def norms(self) -> Floats:
         """Square roots of the sums of squares."""
         return np.sqrt(_squares(self.points))
+
+    def pulls(self, signs: Any, weights: Floats, w: Floats, b: float, width: float) -> Floats:
+        """Without blocks: the matrix is read, and never copied."""
+        slack = 1.0 - signs * (self.points @ w + b)
+        share = np.clip(0.5 + slack / width, 0.0, 1.0)
+        return np.asarray(weights * share * np.sqrt(_squares(self.points) + 1.0))
 
     def gram(self, chosen: Any, weights: Floats) -> Floats:
         """Products of gathered blocks."""

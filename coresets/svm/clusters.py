@@ -69,7 +69,10 @@ class Clusters:
             return cls.of_classes(data)
         generator = resolve_rng(rng)
         parts = [_subsample(data, sign, generator) for sign in (-1, 1)]
-        return cls.around(data, *(_centres(*part, count, generator) for part in parts))
+        nothing = np.zeros((1, data.d))
+        return cls.around(
+            data, *(_centres(*part, count, generator) if part[1].size else nothing for part in parts)
+        )
 
     @classmethod
     def _from_sums(cls, labels: Any, sums: Floats) -> Clusters:
@@ -118,6 +121,9 @@ def choose_clusters(data: LabelledSet, lam: float, low: float, *, most: int, rng
     generator = resolve_rng(rng)
     chosen = []
     for sign, mass in zip((-1, 1), data.class_weights, strict=True):
+        if mass == 0.0:  # a centre for whatever massless points of the class there are
+            chosen.append(np.zeros((1, data.d)))
+            continue
         points, weights = _subsample(data, sign, generator)
         weights = weights * (mass / weights.sum())
         best, centres, count = np.inf, np.zeros((1, data.d)), 1

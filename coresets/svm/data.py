@@ -29,20 +29,23 @@ class LabelledSet:
         Two distinct values, of any type that can be sorted; the larger one is the positive class.
     weights : array of shape (n,), optional
         Non-negative masses, not all zero; ones by default.
+    classes : array of shape (2,), optional
+        The negative and the positive label; found among the labels by default, and then both must be
+        there. A part of a larger set is told its classes, and may lack one of them.
 
     Attributes
     ----------
     signs : int8 array of shape (n,)
         -1 and +1.
-    classes : array of shape (2,)
-        The negative and the positive label.
 
     Raises
     ------
     ValueError
-        If shapes disagree, or a value is not finite, or a mass negative.
+        If shapes disagree, or a value is not finite, or a mass negative, or ``classes`` are not two
+        different labels.
     AssumptionError
-        If the labels do not have exactly two values, or one class has no mass.
+        If the labels do not have exactly two values, or are none of ``classes``; or if a class has no mass
+        and ``classes`` were not given.
 
     Examples
     --------
@@ -56,8 +59,8 @@ class LabelledSet:
     points: Any
     labels: Any
     weights: Any = None
+    classes: Any = None
     signs: npt.NDArray[np.int8] = field(init=False)
-    classes: npt.NDArray[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         if sparse.issparse(self.points):
@@ -79,16 +82,20 @@ class LabelledSet:
             check_finite(labels, "labels")
         weights = np.ones(n) if self.weights is None else to_host(check_weights(self.weights, n))
         weights = np.ascontiguousarray(weights, dtype=np.float64)
-        signs, classes = _signs(labels)
+        if self.classes is None:
+            signs, classes = _signs(labels)
+        else:
+            classes = np.asarray(to_host(self.classes))
+            signs = _signs_of(labels, classes)
         for name, value in (("points", points), ("labels", labels), ("weights", weights)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "signs", signs)
-        object.__setattr__(self, "classes", classes)
-        if min(self.class_weights) == 0.0:
+        if self.classes is None and min(self.class_weights) == 0.0:
             empty = classes[int(np.argmin(self.class_weights))]
             raise AssumptionError(
                 f"the class {empty!r} has no mass; both classes need a point of positive mass"
             )
+        object.__setattr__(self, "classes", classes)
 
     @classmethod
     def of(cls, data: WeightedSet | LabelledSet) -> LabelledSet:
@@ -110,6 +117,23 @@ class LabelledSet:
         if data.labels is None:
             raise ValueError("the data have no labels; pass WeightedSet(points, weights, labels)")
         return cls(data.points, data.labels, data.weights)
+
+    @classmethod
+    def of_part(cls, data: WeightedSet) -> LabelledSet:
+        """A part of a larger set, of two classes or of one, which then is the positive one.
+
+        Which class is positive makes no difference to an objective that is symmetric in them. Points
+        without mass do not count.
+        """
+        if data.labels is None:
+            raise ValueError("the data have no labels; pass WeightedSet(points, weights, labels)")
+        labels = np.asarray(to_host(data.labels))
+        counted = to_host(data.weights) > 0.0
+        classes = np.unique(labels[counted])
+        if classes.size != 1:
+            signs = np.where(labels == classes[-1], 1, -1)
+            return cls(data.points, signs, data.weights) if classes.size == 2 else cls.of(data)
+        return cls(data.points, np.ones(labels.size, np.int8), data.weights, (-1, 1))
 
     @property
     def n(self) -> int:
@@ -133,8 +157,8 @@ class LabelledSet:
         return float(self.weights @ (self.signs < 0)), positive
 
     def take(self, indices: Any, weights: Any) -> LabelledSet:
-        """Some rows, with masses of their own."""
-        return LabelledSet(self.points[indices], self.labels[indices], weights)
+        """Some rows, with masses of their own; of the same two classes, even if one is missing."""
+        return LabelledSet(self.points[indices], self.labels[indices], weights, self.classes)
 
     def kept(self, coreset: Coreset) -> LabelledSet:
         """Rows of a coreset, with its weights."""
@@ -148,6 +172,17 @@ class LabelledSet:
     def __repr__(self) -> str:
         kind = "sparse, " if sparse.issparse(self.points) else ""
         return f"LabelledSet({kind}n={self.n}, d={self.d}, classes={self.classes.tolist()})"
+
+
+def _signs_of(labels: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
+    """Signs by classes that are given."""
+    if classes.shape != (2,) or classes[0] == classes[1]:
+        raise ValueError(f"classes = {classes.tolist()!r}; pass the negative and the positive label")
+    positive = labels == classes[1]
+    if not bool(np.all(positive | (labels == classes[0]))):
+        other = labels[~positive & (labels != classes[0])][0]
+        raise AssumptionError(f"a label is {other!r}, which is none of the classes {classes.tolist()!r}")
+    return np.where(positive, np.int8(1), np.int8(-1))
 
 
 def _signs(labels: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int8], npt.NDArray[Any]]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from coresets._random import Rng, resolve_rng
 from coresets._threads import one_blas_thread
 from coresets._validate import check_integer, check_real
+from coresets.errors import AssumptionError
 from coresets.svm.data import LabelledSet
 from coresets.svm.objective import SVMObjective
 
@@ -121,8 +122,14 @@ def kernel_lower_bound(
     True
     """
     block = check_integer(block, "block", at_least=2)
-    negative, positive = data.class_weights
-    shares = data.signs * data.weights / np.where(data.signs > 0, positive, negative)
+    masses = np.asarray(data.class_weights)
+    present = masses[masses > 0.0]
+    if present.size == 1 and objective.intercept.free:
+        raise AssumptionError(
+            "one class has no mass: with a free intercept the optimum is 0; pass both classes"
+        )
+    signs = data.signs.astype(np.float64)
+    shares = signs * data.weights / np.where(masses > 0.0, masses, np.inf)[(data.signs > 0).astype(np.intp)]
     order = resolve_rng(rng).permutation(data.n)
     length = 0.0
     with one_blas_thread():
@@ -130,8 +137,9 @@ def kernel_lower_bound(
             rows = order[start : start + block]
             points, part = data.points[rows], shares[rows]
             length += float(np.sqrt(max(0.0, part @ kernel.matrix(points, points) @ part)))
+    if present.size == 1:  # the constant coordinate does not cancel
+        length = float(np.hypot(length, objective.intercept.scale))
     # Kernel values are off by some units in the last place, for distances of far points by more.
     length = length * (1.0 + 1e-9) + 1e-9
-    most = objective.lam * min(negative, positive)
-    common = min(most, 2.0 / length**2)
-    return (2.0 * common - 0.5 * (common * length) ** 2) * (1.0 - 1e-9)
+    common = min(objective.lam * float(present.min()), present.size / length**2)
+    return float((present.size * common - 0.5 * (common * length) ** 2) * (1.0 - 1e-9))

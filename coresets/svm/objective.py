@@ -4,6 +4,9 @@ F(w, b) = (|w|^2 + intercept penalty) / 2 + lam sum u(p) max(0, 1 - y(p) (w.p + 
 
 with masses u. In scikit-learn's terms C = lam and ``sample_weight`` = u. Masses are not normalised, so a
 coreset, whose masses add up to about the same total, is trained with the same C as the full data.
+
+Where the total mass is not known in advance, or the data come in parts that each carry a share of the
+regulariser, :class:`AverageSVMObjective` prices the mean hinge loss instead.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from coresets.svm.data import LabelledSet
 from coresets.weighted_set import Coreset, to_host
 
 __all__ = [
+    "AverageSVMObjective",
     "FreeIntercept",
     "Intercept",
     "LinearModel",
@@ -166,12 +170,7 @@ class SVMObjective:
         if lam <= 0.0:
             raise ValueError(f"lam = {lam:g} is not positive; pass the C of scikit-learn")
         object.__setattr__(self, "lam", lam)
-        scale, free = getattr(self.intercept, "scale", None), getattr(self.intercept, "free", None)
-        if isinstance(self.intercept, type) or scale is None or not isinstance(free, bool):
-            raise TypeError(
-                f"intercept = {self.intercept!r}; pass RegularisedIntercept(), FreeIntercept() "
-                "or NoIntercept()"
-            )
+        _check_intercept(self.intercept)
 
     @classmethod
     def of_average(
@@ -193,10 +192,20 @@ class SVMObjective:
         >>> SVMObjective.of_average(1e-4, 1_000_000).lam
         0.01
         """
-        alpha, total = check_real(alpha, "alpha"), check_real(total_weight, "total_weight")
-        if alpha <= 0.0 or total <= 0.0:
-            raise ValueError(f"alpha = {alpha:g}, total_weight = {total:g}; both must be positive")
-        return cls(1.0 / (alpha * total), intercept)
+        return AverageSVMObjective(alpha, intercept).of_mass(total_weight)
+
+    def averaged(self, total_weight: float) -> AverageSVMObjective:
+        """The same problem, priced for the mean over a total mass that is known.
+
+        Parameters
+        ----------
+        total_weight : float
+            Total mass U of the data that ``lam`` is meant for, positive.
+        """
+        total = check_real(total_weight, "total_weight")
+        if total <= 0.0:
+            raise ValueError(f"total_weight = {total:g} is not positive")
+        return AverageSVMObjective(1.0 / (self.lam * total), self.intercept)
 
     @property
     def C(self) -> float:  # noqa: N802 - scikit-learn's name
@@ -260,3 +269,59 @@ class SVMObjective:
         if model.w.size != data.d:
             raise ValueError(f"w has {model.w.size} coefficients, the points have {data.d} columns")
         return rows_of(data.points).scan(data.signs, self.lam * data.weights, model.w, model.b, width)
+
+
+@dataclass(frozen=True)
+class AverageSVMObjective:
+    """alpha |w|^2 / 2 + mean hinge loss: a price that does not depend on how many points there are.
+
+    Data of total mass U have the objective U (alpha |w|^2 / 2 + mean hinge loss), which adds up over disjoint
+    parts. Divided by alpha U it is an :class:`SVMObjective` with lam = 1 / (alpha U).
+
+    Parameters
+    ----------
+    alpha : float
+        Price of the regulariser, positive; ``SGDClassifier`` calls it alpha.
+    intercept : Intercept
+        As for :class:`SVMObjective`.
+
+    Raises
+    ------
+    ValueError
+        If ``alpha`` is not positive and finite.
+    TypeError
+        If ``intercept`` is not a value with ``scale`` and ``free``.
+
+    Examples
+    --------
+    >>> from coresets.svm import AverageSVMObjective, SVMObjective
+    >>> AverageSVMObjective(1e-4).of_mass(1_000_000).lam
+    0.01
+    >>> SVMObjective(lam=0.01).averaged(1_000_000).alpha
+    0.0001
+    """
+
+    alpha: float
+    intercept: Intercept = RegularisedIntercept()
+
+    def __post_init__(self) -> None:
+        alpha = check_real(self.alpha, "alpha")
+        if alpha <= 0.0:
+            raise ValueError(f"alpha = {alpha:g} is not positive")
+        object.__setattr__(self, "alpha", alpha)
+        _check_intercept(self.intercept)
+
+    def of_mass(self, mass: float) -> SVMObjective:
+        """The objective of data whose original masses add up to ``mass``, which is positive."""
+        mass = check_real(mass, "mass")
+        if mass <= 0.0:
+            raise ValueError(f"mass = {mass:g} is not positive")
+        return SVMObjective(1.0 / (self.alpha * mass), self.intercept)
+
+
+def _check_intercept(intercept: Intercept) -> None:
+    scale, free = getattr(intercept, "scale", None), getattr(intercept, "free", None)
+    if isinstance(intercept, type) or scale is None or not isinstance(free, bool):
+        raise TypeError(
+            f"intercept = {intercept!r}; pass RegularisedIntercept(), FreeIntercept() or NoIntercept()"
+        )

@@ -1,16 +1,18 @@
-"""Training by the Newton steps of the certificate, from zero or from a model: small sets, and pilots."""
+"""Training by the steps of the certificate, from zero or from a model: small sets, and pilots."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from coresets._random import Rng, resolve_rng
-from coresets.svm.certificate import SVMCertificate, svm_certificate
+from coresets._validate import check_integer, check_real
+from coresets.svm._search import Found, Stop, search
+from coresets.svm.certificate import SVMCertificate
 from coresets.svm.data import LabelledSet
 from coresets.svm.objective import LinearModel, SVMObjective
 from coresets.weighted_set import WeightedSet
 
-__all__ = ["pilot_lower_bound", "train_svm"]
+__all__ = ["pilot_lower_bound", "train_pilot", "train_svm"]
 
 
 def train_svm(
@@ -19,7 +21,7 @@ def train_svm(
     *,
     start: LinearModel | None = None,
     tightness: float = 1e-3,
-    max_passes: int = 200,
+    max_passes: int = 500,
 ) -> SVMCertificate:
     """Minimise F on weighted data, with a certificate for what was reached.
 
@@ -34,7 +36,7 @@ def train_svm(
     tightness : float
         Relative distance from the optimum at which to stop, positive.
     max_passes : int
-        Stop after so many reads of the data.
+        Begin no further step after so many reads of the data.
 
     Returns
     -------
@@ -53,12 +55,21 @@ def train_svm(
     """
     data = LabelledSet.of(data)
     start = LinearModel(np.zeros(data.d)) if start is None else start
-    found = svm_certificate(data, start, objective, tightness=tightness, max_passes=max_passes)
-    return SVMCertificate(found.best_primal, found.dual, found.passes, found.best, found.best_primal)
+    tightness = check_real(tightness, "tightness")
+    if tightness <= 0.0:
+        raise ValueError(f"tightness = {tightness:g} is not positive")
+    max_passes = check_integer(max_passes, "max_passes", at_least=1)
+    return _trained(search(data, objective, start, Stop(tightness), max_passes))
 
 
-def pilot_lower_bound(data: LabelledSet, objective: SVMObjective, size: int, *, rng: Rng) -> float:
-    """Certified lower bound on the optimum from a model trained on a uniform pilot, in three passes.
+def _trained(found: Found) -> SVMCertificate:
+    """The certificate of the best model."""
+    value = float(found.best_value)
+    return SVMCertificate(value, float(found.dual), found.passes, found.best, value)
+
+
+def train_pilot(data: LabelledSet, objective: SVMObjective, size: int, *, rng: Rng) -> SVMCertificate:
+    """A model trained on a uniform pilot and improved by two Newton steps on all points: three passes.
 
     Parameters
     ----------
@@ -69,19 +80,22 @@ def pilot_lower_bound(data: LabelledSet, objective: SVMObjective, size: int, *, 
     size : int
         Points of the pilot; all are taken if there are no more.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator
-        Which points. The bound is valid for any.
+        Which points.
 
     Returns
     -------
-    float
-        At least 0, and at most the optimum.
+    SVMCertificate
+        Its ``dual`` is a lower bound on the optimum of all the data, whichever points were taken, and
+        ``best`` the model.
     """
     if data.n <= size:
-        return train_svm(data, objective, tightness=0.05).dual
+        return train_svm(data, objective, tightness=0.05)
     generator = resolve_rng(rng)
     rows, weights = [], []
     for sign, mass in zip((-1, 1), data.class_weights, strict=True):
         own = np.flatnonzero((data.signs == sign) & (data.weights > 0.0))
+        if own.size == 0:
+            continue
         share = max(min(own.size, 50), round(size * own.size / data.n))
         chosen = own if share >= own.size else own[np.unique(generator.integers(0, own.size, share))]
         rows.append(chosen)
@@ -89,4 +103,20 @@ def pilot_lower_bound(data: LabelledSet, objective: SVMObjective, size: int, *, 
     pilot = train_svm(
         data.take(np.concatenate(rows), np.concatenate(weights)), objective, tightness=0.01, max_passes=50
     )
-    return svm_certificate(data, pilot.best, objective, tightness=0.5, max_passes=3).dual
+    return _trained(search(data, objective, pilot.best, Stop(tightness=0.01), max_passes=3))
+
+
+def pilot_lower_bound(data: LabelledSet, objective: SVMObjective, size: int, *, rng: Rng) -> float:
+    """Certified lower bound on the optimum from a model trained on a uniform pilot, in three passes.
+
+    Parameters
+    ----------
+    data, objective, size, rng
+        As for the pilot: all points are taken if there are no more than ``size``.
+
+    Returns
+    -------
+    float
+        At least 0, and at most the optimum.
+    """
+    return train_pilot(data, objective, size, rng=rng).dual

@@ -1,4 +1,4 @@
-"""A priori errors of sparsified layers and networks, as certificates."""
+"""A priori errors of sparsified layers and networks, as certificates; Q6 adds the sides of a neuron."""
 
 from __future__ import annotations
 

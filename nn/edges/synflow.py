@@ -5,7 +5,7 @@ and a weight's score is its share in R: the total of all paths through it. Every
 layer once, so the scores of each layer add up to R (SF1), and a layer's last weight has score R. Removing
 weights of total score below R therefore leaves a path: the *cut ratio* of a step, the removed score
 over R, certifies that nothing collapsed when it is below 1 (Tanaka, Kunin, Yamins and Ganguli 2020
-for the score; the certificate and the adaptive schedule follow from its linearity).
+for the score; the certificate and the adaptive schedule follow from its linearity; SF3 bounds the steps).
 
 Cost: one pass forward and backward for a single example, and one selection, a step.
 """

@@ -18,6 +18,7 @@ import torch
 
 from nn.calibration import Calibration, observe
 from nn.layers import EdgeLayer, find_layers
+from nn.neurons._chain import Chain, HeldInputs
 from nn.neurons._moments import Moments, Sampling, least_squares, with_own_targets
 from nn.neurons._paired import LeftTargets, OwnTargets, Pair, PairedInputs, RunOrder, Slot
 from nn.neurons._stored import OtherDataError, Recorded, Replayed, StoredTargets, TargetStore
@@ -28,7 +29,7 @@ from nn.units.surgery import Recipe, recipe_of
 __all__ = ["Fit", "Refitting", "refit"]
 
 Matrix = npt.NDArray[np.float64]
-# Of original outputs so many bytes are kept at most.
+# Of original outputs so many bytes are kept at most, and as many of what the smaller network goes on with.
 _TARGET_BYTES = 1 << 28
 
 _Fittable = tuple[str, Moments, float]  # a consumer, its moments, and what the ridge is relative to
@@ -208,15 +209,22 @@ def _one_by_one(
     """Moments of consumers on their inputs in the smaller network, in the order in which they run.
 
     The original network runs once, if the targets that it leaves are not too many, and the data come again
-    as they are; else once for each consumer, at the side of the smaller one. The caller changes the smaller
-    network before it asks for the next.
+    as they are; else once for each consumer, at the side of the smaller one. If the smaller network is a chain
+    of modules, each of its passes begins where the last one has ended. The caller changes the smaller network
+    before it asks for the next.
     """
     inner = find_layers(smaller, list(slots))
-    store = _stored(problem, slots, sampling)
+    store, chain = _stored(problem, slots, sampling), Chain.of(smaller, _TARGET_BYTES)
     for name, calls in (store.calls if store else _calls(problem, slots)).items():
         found = None
         if store is not None and (stored := store.take(name)) is not None:
-            found = _replayed(problem, smaller, inner[name], sampling, (store.digests, stored, calls))
+            if chain is not None and chain.begun:
+                found = _resumed(chain, inner[name], sampling, stored)
+            else:
+                replayed = Replayed(smaller, store.digests, stored, calls)
+                found = _replayed(problem, replayed, chain, inner[name], sampling)
+            if chain is not None and not chain.advance(inner[name]):
+                chain = None
             if found is None:
                 store = None
         if found is None:
@@ -239,20 +247,24 @@ def _stored(problem: UnitProblem, slots: Mapping[str, Slot], sampling: Sampling)
 
 
 def _replayed(
-    problem: UnitProblem,
-    smaller: torch.nn.Module,
-    layer: EdgeLayer,
-    sampling: Sampling,
-    stored: tuple[list[bytes], deque[torch.Tensor], int],
+    problem: UnitProblem, network: Replayed, chain: Chain | None, layer: EdgeLayer, sampling: Sampling
 ) -> Moments | None:
     """Moments with stored targets; None if the data are not those that these were made from."""
-    targets: deque[torch.Tensor] = deque()
-    network, fitted = Replayed(smaller, *stored, targets), PairedInputs(layer, sampling, targets)
+    fitted = PairedInputs(layer, sampling, network.targets)
+    collector = fitted if chain is None else HeldInputs(fitted, chain)
     try:
-        observe(network, {layer.name: layer}, problem.calibration, {layer.name: fitted})
+        observe(network, {layer.name: layer}, problem.calibration, {layer.name: collector})
     except OtherDataError:
         return None
     return fitted.sums.moments() if network.finished() else None
+
+
+def _resumed(chain: Chain, layer: EdgeLayer, sampling: Sampling, stored: deque[torch.Tensor]) -> Moments:
+    """Moments with stored targets, from where the last pass has ended."""
+    fitted = PairedInputs(layer, sampling, stored)
+    collector = HeldInputs(fitted, chain)
+    observe(chain, {layer.name: layer}, chain.batches(), {layer.name: collector})
+    return fitted.sums.moments()
 
 
 def _side_by_side(

@@ -105,11 +105,11 @@ class Replayed(torch.nn.Module):
         digests: list[bytes],
         stored: deque[torch.Tensor],
         calls: int,
-        targets: deque[torch.Tensor],
     ) -> None:
         super().__init__()
         self.network, self._calls = network, calls
-        self._digests, self._stored, self._targets = deque(digests), stored, targets
+        self._digests, self._stored = deque(digests), stored
+        self.targets: deque[torch.Tensor] = deque()  # of the batch at hand
 
     def forward(self, *arguments: Any, **keywords: Any) -> None:
         """Run it on the same batch as the original.
@@ -121,7 +121,7 @@ class Replayed(torch.nn.Module):
         """
         if not self._digests or self._digests.popleft() != _digest(arguments, keywords):
             raise OtherDataError
-        self._targets.extend(self._stored.popleft() for _ in range(self._calls))
+        self.targets.extend(self._stored.popleft() for _ in range(self._calls))
         with suppress(Reached):
             self.network(*arguments, **keywords)
 

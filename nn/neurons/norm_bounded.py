@@ -7,7 +7,7 @@ k neurons keep all outputs within eps L sum q for all x in X at once, eps fallin
 the width, the dimension, and the activation. It is the only such statement that says anything for layers
 with no more neurons than inputs.
 
-The published form takes q(p) = max_k |w_k(p)| phi(beta |p|) and draws until enough different neurons have
+The published form (N1) takes q(p) = max_k |w_k(p)| phi(beta |p|), draws until enough different neurons have
 come up (:class:`PublishedNormBounded`); its size is stated up to a constant and for an error that is not
 scale-invariant.
 

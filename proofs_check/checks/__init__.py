@@ -10,12 +10,17 @@ from importlib.util import find_spec
 
 from proofs_check.check import Check
 from proofs_check.checks import (
+    calibration,
+    clustering,
     designs,
     ellipsoid,
     finite,
     geometry,
+    halving,
+    logistic,
     moments,
     neurons,
+    ridge,
     sensitivity,
     streams,
     svm,
@@ -50,7 +55,12 @@ CHECKS: tuple[Check, ...] = (
     *geometry.CHECKS,
     *neurons.CHECKS,
     *streams.CHECKS,
+    *halving.CHECKS,
+    *calibration.CHECKS,
     *svm.CHECKS,
+    *logistic.CHECKS,
+    *ridge.CHECKS,
+    *clustering.CHECKS,
     *(
         check
         for name in (_NETWORKS if find_spec("torch") is not None else ())

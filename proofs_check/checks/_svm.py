@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +15,17 @@ from coresets.svm import LabelledSet, LinearModel, SVMObjective, train_svm
 from coresets.weighted_set import WeightedSet
 from proofs_check.workloads import Workload
 
-__all__ = ["HingeWorst", "Named", "drawn_sets", "largest_hinge_shares", "lines", "optimum_above"]
+__all__ = [
+    "HingeWorst",
+    "Named",
+    "drawn_sets",
+    "half_sets",
+    "largest_hinge_shares",
+    "lines",
+    "optimum_above",
+    "over_attained",
+    "over_missing",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -183,3 +194,40 @@ class HingeWorst:
             else:
                 reach *= 0.5
         return error
+
+
+def half_sets(d: int) -> Floats:
+    """Indicators of all halves of d coordinates, as unit vectors: the instance of S4."""
+    rows = np.zeros((0, d))
+    for chosen in combinations(range(d), d // 2):
+        row = np.zeros(d)
+        row[list(chosen)] = 1.0
+        rows = np.vstack([rows, row])
+    return rows / np.sqrt(d / 2)
+
+
+def _at_complement(data: LabelledSet, d: int, lam: float, point: int) -> tuple[Floats, float]:
+    """Hinge losses times lam, and half the squared norm, at the query that the point alone dislikes."""
+    query = np.sqrt(d / 2) * (np.abs(np.asarray(data.points)[point]) == 0.0)
+    margins = data.signs * (np.asarray(data.points) @ query)
+    return lam * np.maximum(0.0, 1.0 - margins), 0.5 * float(query @ query)
+
+
+def over_attained(data: LabelledSet, d: int, lam: float, claimed: float) -> float:
+    """A claimed share over the share that a point attains."""
+    ratios = []
+    for point in range(data.n):
+        losses, half = _at_complement(data, d, lam, point)
+        ratios.append(claimed * (half + losses.sum()) / (half / data.n + losses[point]))
+    return max(ratios)
+
+
+def over_missing(data: LabelledSet, d: int, lam: float, claimed: float) -> float:
+    """A claimed error over that of the coreset without one point."""
+    ratios = []
+    for point in range(data.n):
+        losses, half = _at_complement(data, d, lam, point)
+        factors = np.full(data.n, data.n / (data.n - 1.0))
+        factors[point] = 0.0
+        ratios.append(claimed * (half + losses.sum()) / abs(float(losses @ (factors - 1.0))))
+    return max(ratios)

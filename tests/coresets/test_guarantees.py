@@ -29,20 +29,29 @@ from coresets.guarantees import (
     GUARANTEES,
     VCIID,
     BalancedClass,
+    CalibratedClass,
     DefensiveMixing,
+    FeatureBound,
     FiniteClass,
     FiniteFixedSize,
     FiniteHybrid,
     FiniteIID,
     FinitePoisson,
     FiniteRelativeEntropy,
+    FirstMomentClass,
+    HalvingClass,
+    HalvingStreamClass,
+    HalvingSubspaceClass,
     HingeClass,
     HingeNormClass,
     HomogeneousClass,
+    KCentresClass,
     LipschitzClass,
     LipschitzIID,
     LipschitzPoisson,
+    LogisticClass,
     MatrixChernoff,
+    RidgeClass,
     SensitivityProfile,
     StreamClass,
     SubspaceClass,
@@ -72,6 +81,11 @@ def profiles(draw: st.DrawFn) -> SensitivityProfile:
     return SensitivityProfile(values, draw(queries))
 
 
+def features(exact: bool = False) -> st.SearchStrategy[FeatureBound]:
+    residuals = st.just(0.0) if exact else st.floats(0.0, 1.0)
+    return st.builds(FeatureBound, st.floats(0.1, 4.0), residuals, st.floats(1.0, 2.0))
+
+
 PARAMETERS = {
     "E1": st.builds(FiniteClass, totals, queries),
     "E1-KL": st.builds(FiniteClass, totals, queries),
@@ -90,9 +104,43 @@ PARAMETERS = {
     "T4-P": st.builds(HomogeneousClass, totals, queries, st.floats(0.1, 2.0)),
     "T5": st.builds(BalancedClass, totals, st.floats(0.05, 1.0)),
     "T5-P": st.builds(BalancedClass, totals, st.floats(0.05, 1.0)),
+    "D4": st.builds(
+        FirstMomentClass, totals, st.floats(0.05, 1.0), st.floats(0.0, 1e-4), st.floats(0.0, 1e-4)
+    ),
+    "D6": st.builds(
+        lambda total, k, over, rho, number: CalibratedClass(total, k, over * k / total, rho, number),
+        totals,
+        st.integers(1, 50),
+        st.floats(1.0, 5.0),
+        st.floats(0.0, 1.0),
+        queries,
+    ),
     "S2": st.builds(HingeClass, totals, st.integers(1, 50), st.booleans()),
     "S3": st.builds(HingeNormClass, totals, st.booleans()),
     "S3-P": st.builds(HingeNormClass, totals, st.booleans()),
+    "KM-A": st.builds(KCentresClass, totals, st.integers(1, 20), st.integers(1, 20)),
+    "KM-L": st.builds(KCentresClass, totals, st.integers(1, 20), st.integers(1, 20)),
+    **{
+        key: st.builds(
+            LogisticClass, totals, st.sampled_from([(0.5, 0.5), (0.05, 0.95), (0.2, 0.3, 0.5), (0.1, 0.2)])
+        )
+        for key in ("LG", "LG-P", "LG-M", "LG-MP")
+    },
+    "MC-R": st.builds(
+        lambda dimension, factor: RidgeClass(dimension * factor, dimension),
+        st.floats(0.01, 50.0),
+        st.floats(1.0, 10.0),
+    ),
+    "D2": st.builds(HalvingClass, totals, st.integers(1, 10**9), features(), queries),
+    "D3": st.builds(
+        HalvingSubspaceClass, totals, st.integers(1, 10**9), features(exact=True), st.integers(1, 5000)
+    ),
+    "D5": st.builds(
+        HalvingStreamClass,
+        st.builds(HalvingClass, totals, st.integers(1, 10**9), features(exact=True), queries),
+        st.lists(st.floats(0.01, 1.0), min_size=1, max_size=8).map(tuple),
+        st.booleans(),
+    ),
     "MR-V": st.builds(
         StreamClass, totals, st.lists(st.floats(0.01, 1.0), min_size=1, max_size=8).map(tuple), queries
     ),
@@ -112,10 +160,19 @@ def example(key: str) -> Any:
         "T4-P": HomogeneousClass(2.0),
         "T5": BalancedClass(2.0, kappa=0.5),
         "T5-P": BalancedClass(2.0, kappa=0.5),
+        "D4": FirstMomentClass(2.0, kappa=0.5),
+        "D6": CalibratedClass(2.0, 3, 2.0, 0.5),
         "S2": HingeClass(2.0, 3),
         "S3": HingeNormClass(2.0),
         "S3-P": HingeNormClass(2.0),
+        "KM-A": KCentresClass(2.0, 3, 2),
+        "KM-L": KCentresClass(2.0, 3, 2),
+        **{key: LogisticClass(2.0) for key in ("LG", "LG-P", "LG-M", "LG-MP")},
+        "MC-R": RidgeClass(2.0, 1.5),
         "MR-V": StreamClass(2.0, (1.0, 1.0)),
+        "D2": HalvingClass(2.0, 1000),
+        "D3": HalvingSubspaceClass(2.0, 1000),
+        "D5": HalvingStreamClass(HalvingClass(2.0, 1000), (1.0, 1.0)),
     }
     return others.get(key, FiniteClass(2.0, 3))
 
@@ -172,7 +229,9 @@ def test_epsilon_falls_with_size_and_delta_and_size_with_epsilon_and_delta(
     assert guarantee.size(parameters, Accuracy(0.2, risk)) <= base
 
 
-@pytest.mark.parametrize("guarantee", [g for g in SAMPLING if g.key not in {"E1-H", "TOP", "MC"}], ids=key_of)
+@pytest.mark.parametrize(
+    "guarantee", [g for g in SAMPLING if g.key not in {"E1-H", "TOP", "MC", "D5"}], ids=key_of
+)
 @settings(max_examples=12)
 @given(data=st.data(), factor=st.floats(1.0, 5.0), delta=deltas)
 def test_size_grows_with_the_total(
@@ -233,10 +292,28 @@ def test_the_schemes_are_those_of_the_proofs() -> None:
         "T5": {"WITH_REPLACEMENT"},
         "T5-P": {"POISSON"},
         **{f"M{i}": set() for i in range(1, 8)},
+        "D4": {"POISSON"},
+        "D6": {"POISSON"},
+        "D7": set(),
+        "D1": set(),
+        "D2": {"HALVING"},
+        "D3": {"HALVING"},
+        "D5": {"HALVING"},
         "S2": {"WITH_REPLACEMENT"},
         "S3": {"WITH_REPLACEMENT"},
         "S3-P": {"POISSON"},
+        "LG": {"WITH_REPLACEMENT"},
+        "LG-P": {"POISSON"},
+        "LG-M": {"WITH_REPLACEMENT"},
+        "LG-MP": {"POISSON"},
+        "LD": set(),
+        "RL": set(),
+        "MC-R": {"WITH_REPLACEMENT", "POISSON", "FIXED_SIZE"},
         "MR-V": {"WITH_REPLACEMENT", "POISSON", "FIXED_SIZE"},
+        "KM-A": {"WITH_REPLACEMENT"},
+        "KM-L": {"WITH_REPLACEMENT"},
+        "KM": set(),
+        "KM-B": set(),
         **{key: set() for key in ("CAR", "T1", "T2", "T6", "T7", "S1", "S4", "S5", "SG", "MR")},
     }
 

@@ -62,7 +62,7 @@ def test_the_certificate_is_the_extreme_generalised_eigenvalue(
 ) -> None:
     data = regression(seed=seed)
     loss = LeastSquares(intercept=intercept)
-    coreset = SensitivityReducer(loss, sampler).reduce(data, size=size, rng=seed)
+    coreset = SensitivityReducer(loss, sampler, calibration=None).reduce(data, size=size, rng=seed)
     (certificate,) = coreset.certificates
     full, kept = grams(data, coreset, intercept)
     ratios = eigh(kept, full, eigvals_only=True)
@@ -78,7 +78,7 @@ def test_the_certificate_is_the_extreme_generalised_eigenvalue(
 def test_the_certified_error_is_attained_by_a_query_and_exceeded_by_none(sampler: Sampler, seed: int) -> None:
     data = WeightedSet(regression(seed=seed).points)
     loss = LeastSquares()
-    coreset = SensitivityReducer(loss, sampler).reduce(data, size=60, rng=seed)
+    coreset = SensitivityReducer(loss, sampler, calibration=None).reduce(data, size=60, rng=seed)
     (certificate,) = coreset.certificates
     kept = coreset.of(data)
 
