@@ -87,7 +87,7 @@ class Chain(torch.nn.Module):
 
 
 class HeldInputs:
-    """Collects moments with targets, and leaves the inputs of the layer to a chain."""
+    """Collects moments with targets of a layer that runs once, and leaves its inputs to the chain."""
 
     def __init__(self, inner: PairedInputs, chain: Chain) -> None:
         self._inner, self._chain = inner, chain
@@ -96,6 +96,7 @@ class HeldInputs:
         """Take in one batch; the pass ends here, so that nothing changes the inputs afterwards."""
         self._chain.hold(activations)
         self._inner.update(layer, activations)
+        raise Reached
 
     def reduce(self) -> None:
         """Add up the sums of all processes."""

@@ -209,15 +209,17 @@ def _one_by_one(
     """Moments of consumers on their inputs in the smaller network, in the order in which they run.
 
     The original network runs once, if the targets that it leaves are not too many, and the data come again
-    as they are; else once for each consumer, at the side of the smaller one. If the smaller network is a chain
-    of modules, each of its passes begins where the last one has ended. The caller changes the smaller network
-    before it asks for the next.
+    as they are; else once for each consumer, at the side of the smaller one. Where the smaller network is a
+    chain of modules, each of its passes begins where the last one has ended. The caller changes the smaller
+    network before it asks for the next.
     """
     inner = find_layers(smaller, list(slots))
     store, chain = _stored(problem, slots, sampling), Chain.of(smaller, _TARGET_BYTES)
     for name, calls in (store.calls if store else _calls(problem, slots)).items():
         found = None
         if store is not None and (stored := store.take(name)) is not None:
+            if calls > 1:
+                chain = None
             if chain is not None and chain.begun:
                 found = _resumed(chain, inner[name], sampling, stored)
             else:

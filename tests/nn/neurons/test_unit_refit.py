@@ -12,9 +12,10 @@ import nn
 from nn.budgets import KeepRatio
 from nn.layers import EdgeLayer
 from nn.neurons import FilterNorm, RandomUnits, _refitting
+from nn.neurons._chain import Chain
 from nn.neurons._moments import InputMoments, Moments, MomentSums, Sampling, least_squares, vectors_of
 from nn.neurons._paired import Pair
-from nn.neurons._stored import Recorded
+from nn.neurons._stored import Recorded, Replayed
 from nn.neurons.refit import RefitConsumers
 
 EPS = float(np.finfo(np.float64).eps)
@@ -316,6 +317,59 @@ def test_stored_outputs_give_the_fit_that_the_original_at_the_side_gives(name, m
         assert other.updates.keys() == plans[0].updates.keys()
         for key, value in plans[0].updates.items():
             assert torch.equal(value, other.updates[key])
+
+
+def chain() -> torch.nn.Sequential:
+    """Modules one after the other, some in a sequence of their own, one that works in place, one twice."""
+    relu = torch.nn.ReLU(inplace=True)
+    inner = torch.nn.Sequential(torch.nn.Linear(9, 7), relu, torch.nn.Linear(7, 8))
+    return torch.nn.Sequential(torch.nn.Linear(5, 9), relu, inner, relu, torch.nn.Linear(8, 3)).double()
+
+
+def test_a_chain_of_modules_is_gone_through_once_and_fitted_as_any_other_network(monkeypatch):
+    class Hidden(torch.nn.Module):
+        """The same, so that it cannot be seen that it is a chain."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = chain()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inside(x)
+
+    runs = {Replayed: 0, Chain: 0}
+    for kind in runs:
+
+        def counted(self, *arguments, run=kind.forward, kind=kind):
+            runs[kind] += 1
+            run(self, *arguments)
+
+        monkeypatch.setattr(kind, "forward", counted)
+    torch.manual_seed(10)
+    plain = chain()
+    hidden = Hidden()
+    hidden.inside.load_state_dict(plain.state_dict())
+    data = [torch.randn(20, 5, dtype=torch.float64) for _ in range(3)]
+    method = RefitConsumers(FilterNorm())
+    updates = nn.plan(plain, method, KeepRatio(0.5), calibration=data).updates
+    assert runs == {Replayed: 3, Chain: 6}  # three batches, three consumers
+    other = nn.plan(hidden, method, KeepRatio(0.5), calibration=data).updates
+    assert runs == {Replayed: 3 + 9, Chain: 6}
+    assert other.keys() == {f"inside.{key}" for key in updates}
+    for key, value in updates.items():
+        assert torch.equal(value, other[f"inside.{key}"])
+    monkeypatch.setattr(_refitting, "_TARGET_BYTES", 8 * 60 * 8)  # one layer's outputs or less
+    short = nn.plan(plain, method, KeepRatio(0.5), calibration=data).updates
+    for key, value in updates.items():
+        assert torch.equal(value, short[key])
+
+
+def test_a_sequence_with_hooks_is_no_chain():
+    network = chain()
+    assert len(Chain.of(network, 1).rest) == 7
+    network[2].register_forward_hook(lambda module, arguments, output: 2.0 * output)
+    assert len(Chain.of(network, 1).rest) == 5  # it runs as one piece
+    assert Chain.of(network[0], 1) is None
 
 
 def test_the_original_runs_once_and_if_outputs_are_not_stored_once_for_each_consumer(monkeypatch):
