@@ -169,7 +169,8 @@ def forward_path(parts: Sequence[UnitRegression], steps: int) -> UnitPath:
     """
     starts = [np.sqrt(part.scale) * part.correlations for part in parts]
     total = sum(part.energy for part in parts)
-    order, gains = _eliminate([p.matrix for p in parts], starts, [p.width for p in parts], 1.0, steps)
+    copies = [np.array(part.matrix, order="C") for part in parts]
+    order, gains = _eliminate(copies, starts, [part.width for part in parts], 1.0, steps)
     errors = np.maximum(total - np.concatenate([[0.0], np.cumsum(gains)]), 0.0)
     return UnitPath(order, errors)
 
@@ -185,7 +186,8 @@ def backward_path(parts: Sequence[UnitRegression], least: int = 0) -> UnitPath:
         How many units are left at the end. Errors of fewer, but for none at all, are infinite.
     """
     units = parts[0].units
-    inverses = [torch.cholesky_inverse(factored(part.matrix)).numpy() for part in parts]
+    # The transpose, which is the same, has contiguous rows.
+    inverses = [torch.cholesky_inverse(factored(part.matrix)).mT.contiguous().numpy() for part in parts]
     widths = [part.width for part in parts]
     starts = [np.sqrt(part.scale) * part.weights for part in parts]
     removed, rises = _eliminate(inverses, starts, widths, -1.0, units - least)
@@ -204,7 +206,10 @@ def better_path(one: UnitPath, other: UnitPath, count: int) -> UnitPath:
 def _eliminate(
     matrices: Sequence[Matrix], starts: Sequence[Matrix], widths: Sequence[int], direction: float, steps: int
 ) -> tuple[Units, Matrix]:
-    """Order and gains of greedy block elimination; of equal gains the earlier unit goes first."""
+    """Order and gains of greedy block elimination; of equal gains the earlier unit goes first.
+
+    The matrices are worked on in place.
+    """
     panel = max(_LEAST_PANEL, _PANEL_COLUMNS // max(widths))
     states = [_State(m, s, k, panel) for m, s, k in zip(matrices, starts, widths, strict=True)]
     units = np.arange(len(matrices[0]) // widths[0])  # the unit in each place of the working arrays
@@ -242,7 +247,7 @@ class _State:
 
     def __init__(self, matrix: Matrix, start: Matrix, width: int, panel: int) -> None:
         self._width, self._left = width, len(matrix) // width
-        self._matrix = torch.from_numpy(matrix.copy())  # the blocks below and on the diagonal are used
+        self._matrix = torch.from_numpy(matrix)  # the blocks below and on the diagonal are used
         self._values = torch.from_numpy(np.array(start, dtype=np.float64))
         inner = np.arange(self._left)
         split = matrix.reshape(self._left, width, self._left, width)

@@ -6,8 +6,9 @@ largest single gain, and mostly larger than the difference between two choices.
 
 Cost: m^2 flops a vector for m kept columns of a consumer, and m^3 / 3 + 2 m^2 n to solve for n outputs;
 for the sequential form, besides, one pass of the original network and, for each consumer, one of the smaller
-network as far as it. Where the original outputs take more than 256 MiB, or the data do not come in the same
-order again, the original network runs beside the smaller one each time.
+network as far as it, or from one consumer to the next where the network is a ``torch.nn.Sequential``. Where
+original outputs take more than 256 MiB, the data do not come in the same order again, or there are several
+processes, the original network runs beside the smaller one each time.
 """
 
 from __future__ import annotations
