@@ -52,8 +52,9 @@ def locate(check: Check) -> Location:
     Examples
     --------
     >>> from proofs_check.checks import CHECKS
-    >>> locate(next(check for check in CHECKS if check.key == "LEV")).used
-    ('coresets/sensitivity/leverage.py',)
+    >>> place = locate(next(check for check in CHECKS if check.key == "M5"))
+    >>> place.stated, "coresets/ellipsoid/add_only.py" in place.used
+    ('coresets/guarantees/geometry.py', True)
     """
     guarantee = check.guarantee
     source = inspect.getfile(type(guarantee))
